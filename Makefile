@@ -1,0 +1,57 @@
+# Two commands: `make demo` runs the main job, `make test` passes the tests. Each sets up all it needs in .venv/.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find cpp -type f) CMakeLists.txt pyproject.toml
+
+.PHONY: demo test lint build clean help
+
+help:
+	@echo "make demo   build, read handwritten digits beside onnxruntime, write a report"
+	@echo "make test   build and run the tests"
+	@echo "make lint   formatting, types and static checks"
+	@echo "make build  a developer's build in build/ (then: PYTHONPATH=python)"
+	@echo "make clean  remove what the others made"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "On Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# The package itself, from these sources.
+$(VENV)/.installed: $(BIN)/python $(SOURCES) $(shell find python -name '*.py')
+	@echo "Building Linnet (a few minutes the first time) ..."
+	$(BIN)/python -m pip install --quiet .
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --prefer-binary onnxruntime
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --prefer-binary -r tests/requirements.txt
+	@touch $@
+
+demo: $(VENV)/.peers
+	$(BIN)/linnet demo
+
+test: $(VENV)/.tests
+	LINNET_BUILD=$$(ls -d $(CURDIR)/build/cp3*) $(BIN)/python -m pytest tests -n 2
+
+lint: $(VENV)/.tests
+	$(BIN)/python -m pip install --quiet ruff mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@if clang-format --version 2>/dev/null | grep -q 'version 14\.'; then \
+	  find cpp -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cpp' | xargs clang-format --dry-run -Werror && \
+	  echo "clang-format: all of cpp/ is formatted"; \
+	else echo "The C++ formatting was not checked: other versions than clang-format 14 format differently"; fi
+
+build:
+	cmake -G Ninja -B build -DLINNET_PYTHON=ON -DPython_EXECUTABLE=$$(command -v $(PYTHON)) .
+	ninja -C build
+
+clean:
+	rm -rf build $(VENV) report python/linnet/*.so

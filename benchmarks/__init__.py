@@ -1,0 +1,1 @@
+"""How Linnet is measured: the model zoo and the comparisons with other runtimes."""

@@ -1,0 +1,129 @@
+// Tensors: memory, copies, elements read as numbers.
+#include "base/tensor.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/half.h"
+
+namespace linnet {
+
+Tensor::Tensor() = default;
+Tensor::Tensor(const Tensor&) = default;
+Tensor::Tensor(Tensor&&) noexcept = default;
+Tensor& Tensor::operator=(const Tensor&) = default;
+Tensor& Tensor::operator=(Tensor&&) noexcept = default;
+Tensor::~Tensor() = default;
+
+Value::Value() = default;
+Value::Value(const Value&) = default;
+Value::Value(Value&&) noexcept = default;
+Value& Value::operator=(const Value&) = default;
+Value& Value::operator=(Value&&) noexcept = default;
+Value::~Value() = default;
+
+Tensor Tensor::allocate(DType dtype, const Shape& shape) {
+    Tensor t;
+    t.dtype = dtype;
+    t.shape = shape;
+    const int64_t count = element_count(shape);
+    if (dtype == DType::string) {
+        auto strings = std::make_shared<std::vector<std::string>>(static_cast<size_t>(count));
+        t.data = strings->data();
+        t.owner = std::shared_ptr<const void>(strings, strings->data());
+        if (count == 0) t.owner = strings;
+        return t;
+    }
+    // Rounded up so that vector loads of a whole line stay inside.
+    const int64_t bytes = checked_add(checked_mul(count, static_cast<int64_t>(dtype_size(dtype))), 127) & ~int64_t{63};
+    void* memory = std::aligned_alloc(64, static_cast<size_t>(bytes));
+    if (!memory)
+        fail(ErrorKind::invalid_argument, "no memory for a tensor of ", bytes, " bytes (", shape_text(shape), " ",
+             dtype_name(dtype), ")");
+    t.data = memory;
+    t.owner = std::shared_ptr<const void>(memory, [](const void* p) { std::free(const_cast<void*>(p)); });
+    return t;
+}
+
+void copy_elements(const Tensor& from, Tensor& to) {
+    if (from.data == to.data) return;
+    const auto count = static_cast<size_t>(from.count());
+    if (from.dtype == DType::string) std::copy_n(from.as<std::string>(), count, to.as<std::string>());
+    else if (count) std::memcpy(to.data, from.data, count * dtype_size(from.dtype));
+}
+
+Tensor Tensor::clone() const {
+    Tensor t = allocate(dtype, shape);
+    copy_elements(*this, t);
+    return t;
+}
+
+namespace {
+
+// The canonical byte for each byte.
+template <class Fn>
+Tensor mapped_bytes(const Tensor& tensor, const Fn& fn) {
+    const auto* from = tensor.as<uint8_t>();
+    const int64_t count = tensor.count();
+    int64_t i = 0;
+    while (i < count && from[i] == fn(from[i])) ++i;
+    if (i == count) return tensor;
+    Tensor copy = tensor.clone();
+    for (; i < count; ++i) copy.as<uint8_t>()[i] = fn(from[i]);
+    return copy;
+}
+
+}  // namespace
+
+Tensor canonical(const Tensor& tensor) {
+    switch (tensor.dtype) {
+        case DType::boolean: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(b != 0); });
+        case DType::u2: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(b & 3); });
+        case DType::u4:
+        case DType::f4e2m1: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(b & 15); });
+        case DType::i2: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(((b & 3) ^ 2) - 2); });
+        case DType::i4: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(((b & 15) ^ 8) - 8); });
+        default: return tensor;
+    }
+}
+
+namespace {
+
+template <class R>
+R number_at(const Tensor& t, int64_t i) {
+    switch (t.dtype) {
+        case DType::f32: return static_cast<R>(t.as<float>()[i]);
+        case DType::f64: return static_cast<R>(t.as<double>()[i]);
+        case DType::f16: return static_cast<R>(to_float(t.as<Half>()[i]));
+        case DType::bf16: return static_cast<R>(to_float(t.as<BFloat16>()[i]));
+        case DType::boolean:
+        case DType::u8: return static_cast<R>(t.as<uint8_t>()[i]);
+        // Narrow integers: only the low bits count (numpy leaves the others clear).
+        case DType::u2: return static_cast<R>(t.as<uint8_t>()[i] & 0x3);
+        case DType::u4: return static_cast<R>(t.as<uint8_t>()[i] & 0xf);
+        case DType::i2: return static_cast<R>(static_cast<int8_t>(t.as<uint8_t>()[i] << 6) >> 6);
+        case DType::i4: return static_cast<R>(static_cast<int8_t>(t.as<uint8_t>()[i] << 4) >> 4);
+        case DType::i8: return static_cast<R>(t.as<int8_t>()[i]);
+        case DType::u16: return static_cast<R>(t.as<uint16_t>()[i]);
+        case DType::i16: return static_cast<R>(t.as<int16_t>()[i]);
+        case DType::u32: return static_cast<R>(t.as<uint32_t>()[i]);
+        case DType::i32: return static_cast<R>(t.as<int32_t>()[i]);
+        case DType::u64: return static_cast<R>(t.as<uint64_t>()[i]);
+        case DType::i64: return static_cast<R>(t.as<int64_t>()[i]);
+        default: fail(ErrorKind::not_implemented, "a ", dtype_name(t.dtype), " tensor where a number is needed");
+    }
+}
+
+}  // namespace
+
+int64_t int_at(const Tensor& tensor, int64_t index) { return number_at<int64_t>(tensor, index); }
+double double_at(const Tensor& tensor, int64_t index) { return number_at<double>(tensor, index); }
+
+Shape ints_of(const Tensor& tensor) {
+    Shape values(static_cast<size_t>(tensor.count()));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = int_at(tensor, static_cast<int64_t>(i));
+    return values;
+}
+
+}  // namespace linnet

@@ -1,0 +1,26 @@
+// numpy arrays and Python lists to values and back.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include "base/tensor.h"
+#include "graph/fact.h"
+
+namespace linnet::bindings {
+
+namespace py = pybind11;
+
+// A view of the array's memory where it is C-contiguous, aligned and of native byte order; an owned copy otherwise. The
+// array must outlive the value. Lists become sequences, None becomes an absent optional. `wanted` (may be null) settles
+// the element type of what numpy leaves open (str, empty lists).
+// Raises invalid_argument for what is no value; does not check dtype and shape against `wanted`.
+Value to_value(const py::handle& object, const Fact* wanted);
+// An array's memory, to write an output into; raises invalid_argument when it cannot be written as it is.
+Tensor writable_view(const py::handle& object);
+// An array over the tensor's own memory (kept alive by the array).
+py::object from_value(const Value& value);
+
+DType dtype_from_numpy(const py::dtype& dtype);
+py::dtype numpy_dtype(DType dtype);
+
+}  // namespace linnet::bindings

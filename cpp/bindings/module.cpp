@@ -1,0 +1,215 @@
+// The Python extension module linnet._core: the session and its parts, without logic of its own.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
+
+#include "base/error.h"
+#include "bindings/convert.h"
+#include "graph/op.h"
+#include "kernels/kernels.h"
+#include "runtime/session.h"
+#include "runtime/thread_pool.h"
+
+namespace py = pybind11;
+using namespace linnet;
+using namespace linnet::bindings;
+
+namespace linnet::bindings {
+void bind_values(py::module_& m);   // values.cpp
+void bind_inspect(py::module_& m);  // inspect.cpp
+}  // namespace linnet::bindings
+
+namespace {
+
+// linnet._errors defines the Python exceptions; each ErrorKind has one there, by name.
+void raise_python(const Error& e) {
+    static const char* const kNames[] = {"Fail",         "InvalidArgument",  "NoSuchFile",       "InvalidProtobuf",
+                                         "InvalidGraph", "NotImplementedOp", "RuntimeException", "Cancelled"};
+    const py::object type = py::module_::import("linnet._errors").attr(kNames[static_cast<int>(e.kind())]);
+    PyErr_SetString(type.ptr(), e.what());
+}
+
+py::dict port_dict(const PortInfo& port) {
+    py::list shape;
+    for (size_t i = 0; i < port.fact.shape.size(); ++i) {
+        if (is_number(port.fact.shape[i])) shape.append(port.fact.shape[i]);
+        else if (port.dimension_names[i].empty()) shape.append(py::none());
+        else shape.append(port.dimension_names[i]);
+    }
+    static const char* const kKinds[] = {"absent", "tensor", "sequence", "map"};
+    py::dict d;
+    d["name"] = port.name;
+    d["kind"] = kKinds[static_cast<int>(port.fact.kind)];
+    d["optional"] = port.fact.optional;
+    d["dtype"] = std::string(dtype_name(port.fact.dtype));
+    d["onnx_dtype"] = std::string(dtype_onnx_name(port.fact.dtype));
+    d["shape"] = port.fact.ranked ? py::object(shape) : py::object(py::none());
+    return d;
+}
+
+py::list run(Session& session, const py::dict& feeds, const py::object& output_names,
+             const std::shared_ptr<std::atomic<bool>>& terminate, int64_t time_limit_ms,
+             const py::object& destinations) {
+    // References to all that is read and written while the interpreter is free for other threads, which may change the
+    // dictionaries.
+    std::vector<py::object> kept;
+    kept.reserve(feeds.size());
+    std::vector<std::pair<std::string, Value>> values;
+    values.reserve(feeds.size());
+    for (const auto& [name, object] : feeds) {
+        std::string key = py::cast<std::string>(name);
+        const int64_t port = session.find_input(key, values.size());
+        kept.push_back(py::reinterpret_borrow<py::object>(object));
+        try {
+            Value value = to_value(object, port < 0 ? nullptr : &session.inputs()[static_cast<size_t>(port)].fact);
+            values.emplace_back(std::move(key), std::move(value));
+        } catch (Error& e) {
+            e.add_context("input '" + key + "'");
+            throw;
+        }
+    }
+    std::vector<std::string> wanted;
+    if (!output_names.is_none())
+        for (const py::handle name : output_names) wanted.push_back(py::cast<std::string>(name));
+    std::vector<Tensor> memory;
+    std::vector<py::object> targets;  // by output asked for; null where the run allocates
+    if (!destinations.is_none()) {
+        const auto given = destinations.cast<py::dict>();
+        for (size_t i = 0; i < (wanted.empty() ? session.outputs().size() : wanted.size()); ++i) {
+            const std::string& name = wanted.empty() ? session.outputs()[i].name : wanted[i];
+            memory.emplace_back();
+            targets.emplace_back();
+            if (!given.contains(name)) continue;
+            targets.back() = given[name.c_str()];
+            try {
+                memory.back() = writable_view(targets.back());
+            } catch (Error& e) {
+                e.add_context("output '" + name + "'");
+                throw;
+            }
+        }
+    }
+    RunOptions options;
+    options.terminate = terminate;
+    options.time_limit = std::chrono::milliseconds(time_limit_ms);
+    std::vector<Value> results;
+    {
+        py::gil_scoped_release release;
+        results = session.run(values, wanted, options, memory);
+        values.clear();
+    }
+    py::list list(results.size());
+    for (size_t i = 0; i < results.size(); ++i)
+        list[i] = i < targets.size() && targets[i] ? targets[i] : from_value(results[i]);
+    return list;
+}
+
+void bind_session(py::module_& m) {
+    py::class_<SessionOptions>(m, "SessionOptions")
+        .def(py::init<>())
+        .def_readwrite("threads", &SessionOptions::threads)
+        .def_readwrite("optimization", &SessionOptions::optimization)
+        .def_readwrite("exact", &SessionOptions::exact)
+        .def_readwrite("profile", &SessionOptions::profile)
+        .def_readwrite("dimensions", &SessionOptions::dimensions)
+        .def_readwrite("optimized_model", &SessionOptions::optimized_model)
+        .def_readwrite("stop_after", &SessionOptions::stop_after);
+
+    py::class_<std::atomic<bool>, std::shared_ptr<std::atomic<bool>>>(m, "Flag", "A switch another thread can set.")
+        .def(py::init([] { return std::make_shared<std::atomic<bool>>(false); }))
+        .def("set", [](std::atomic<bool>& f, bool on) { f = on; })
+        .def("get", [](const std::atomic<bool>& f) { return f.load(); });
+
+    py::class_<Session>(m, "Session")
+        .def(py::init([](const std::filesystem::path& path, const SessionOptions& options) {
+                 py::gil_scoped_release release;
+                 return std::make_unique<Session>(path, options);
+             }),
+             py::arg("path"), py::arg("options"))
+        .def_static(
+            "from_bytes",
+            [](const py::bytes& data, const SessionOptions& options) {
+                const std::string_view view = data;
+                py::gil_scoped_release release;
+                return std::make_unique<Session>(
+                    onnx::Bytes(reinterpret_cast<const std::byte*>(view.data()), view.size()), nullptr, options);
+            },
+            py::arg("data"), py::arg("options"))
+        .def("inputs",
+             [](const Session& s) {
+                 py::list list;
+                 for (const PortInfo& p : s.inputs()) list.append(port_dict(p));
+                 return list;
+             })
+        .def("outputs",
+             [](const Session& s) {
+                 py::list list;
+                 for (const PortInfo& p : s.outputs()) list.append(port_dict(p));
+                 return list;
+             })
+        .def("info",
+             [](const Session& s) {
+                 const ModelInfo& i = s.info();
+                 py::dict d;
+                 d["producer_name"] = i.producer_name;
+                 d["producer_version"] = i.producer_version;
+                 d["domain"] = i.domain;
+                 d["graph_name"] = i.graph_name;
+                 d["description"] = i.description;
+                 d["version"] = i.version;
+                 d["ir_version"] = i.ir_version;
+                 d["opsets"] = i.opsets;
+                 py::dict metadata;
+                 for (const auto& [k, v] : i.metadata) metadata[py::str(k)] = v;
+                 d["metadata"] = metadata;
+                 return d;
+             })
+        .def_property_readonly("threads", &Session::threads)
+        .def("run", &run, py::arg("feeds"), py::arg("output_names") = py::none(), py::arg("terminate") = nullptr,
+             py::arg("time_limit_ms") = 0, py::arg("destinations") = py::none())
+        .def("dump", &Session::dump, py::arg("stage") = "lower")
+        .def("profile",
+             [](Session& s) {
+                 py::list list;
+                 for (const ProfileEvent& e : s.profiler().events()) {
+                     py::dict d;
+                     d["name"] = e.name;
+                     d["op"] = e.op;
+                     d["start_us"] = e.start_us;
+                     d["duration_us"] = e.duration_us;
+                     d["run"] = e.run;
+                     d["depth"] = e.depth;
+                     d["shapes"] = e.shapes;
+                     d["macs"] = e.macs;
+                     d["bytes"] = e.bytes;
+                     list.append(d);
+                 }
+                 return list;
+             })
+        .def("trace_json", [](Session& s) { return s.profiler().trace_json(); });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+    py::register_exception_translator([](std::exception_ptr p) {
+        try {
+            if (p) std::rethrow_exception(p);
+        } catch (const Error& e) {
+            raise_python(e);
+        }
+    });
+    m.attr("version") = LINNET_VERSION;
+    bind_session(m);
+    bind_values(m);
+    bind_inspect(m);
+    m.def("available_cpus", &available_cpus);
+    m.def(
+        "isa", [] { return std::string(kernels::kernels().isa); }, "Name of the kernel table in use.");
+    m.def("ops", [] {
+        py::list rows;
+        for (const OpDef* op : all_ops())
+            rows.append(py::make_tuple(std::string(op->domain), std::string(op->name), op->since));
+        return rows;
+    });
+}

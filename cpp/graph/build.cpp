@@ -1,0 +1,452 @@
+// Model to Graph: scopes of names, inlined functions, operators looked up by opset.
+#include "graph/build.h"
+
+#include <algorithm>
+#include <cctype>
+#include <unordered_map>
+
+#include "graph/infer.h"
+#include "graph/op.h"
+
+namespace linnet {
+namespace {
+
+using onnx::AttributeType;
+
+std::string text(std::string_view v) { return std::string(v); }
+std::string normal_domain(std::string_view d) { return d == "ai.onnx" ? "" : text(d); }
+
+// Names of one scope. A subgraph's scope sees its parent's; what it takes from there is recorded as a capture.
+struct Scope {
+    Graph* graph = nullptr;
+    Scope* parent = nullptr;                // of a subgraph; null for the model's graph and inside functions
+    std::vector<ValueId>* outer = nullptr;  // captured values of the parent, shared by a node's subgraphs
+    std::unordered_map<std::string_view, ValueId> names;
+    std::unordered_map<ValueId, ValueId> captured;  // parent's value -> ours
+};
+
+struct Opsets {
+    std::vector<std::pair<std::string, int64_t>> versions;
+    int64_t of(const std::string& domain) const {
+        for (const auto& [name, version] : versions)
+            if (name == domain) return version;
+        return 0;
+    }
+};
+
+// What a function body sees of its caller.
+struct FunctionFrame {
+    const onnx::FunctionProto* function = nullptr;
+    const onnx::NodeProto* caller = nullptr;
+    const FunctionFrame* parent = nullptr;
+    std::string prefix;
+};
+
+class Builder {
+  public:
+    Builder(const std::shared_ptr<const onnx::Model>& model, const BuildOptions& options)
+        : model_(model), options_(options) {
+        for (const auto& f : model->proto.functions)
+            functions_[normal_domain(f.domain) + ':' + text(f.name) + ':' + text(f.overload)] = &f;
+    }
+
+    std::unique_ptr<Graph> build() {
+        auto graph = std::make_unique<Graph>();
+        graph->keep_alive = model_;
+        Opsets opsets = read_opsets(model_->proto.opsets);
+        if (opsets.versions.empty()) opsets.versions = {{"", 1}};
+        graph->opsets = opsets.versions;
+        Scope scope;
+        scope.graph = graph.get();
+        fill(scope, model_->proto.graph, opsets, 0);
+        report_unknown();
+        graph->sort();
+        return graph;
+    }
+
+  private:
+    Opsets read_opsets(const std::vector<onnx::OpsetId>& ids) {
+        Opsets opsets;
+        for (const auto& id : ids) {
+            const std::string domain = normal_domain(id.domain);
+            if (domain.empty() && id.version > kMaxOpset)
+                fail(ErrorKind::not_implemented, "the model needs opset ", id.version,
+                     " of ai.onnx; Linnet knows up to ", kMaxOpset, ": export it with a lower opset_version");
+            opsets.versions.emplace_back(domain, id.version);
+        }
+        return opsets;
+    }
+
+    // " (opset 11)", and what stands in the way where that is known.
+    static std::string why_unknown(const Node& node, int64_t version) {
+        if (!node.domain.empty() && version == 0) return " (the model imports no opset of its domain)";
+        int since = 0;
+        for (const OpDef* op : all_ops())
+            if (op->name == node.op_type && op->domain == node.domain && (!since || op->since < since))
+                since = op->since;
+        return cat(" (opset ", version, since ? cat("; it exists from opset ", since, " on)") : std::string(")"));
+    }
+
+    void report_unknown() const {
+        if (unknown_.empty()) return;
+        std::string list;
+        size_t shown = 0;
+        for (const auto& [what, nodes] : unknown_) {
+            list += cat(shown ? "; " : "", what, " at ");
+            for (size_t i = 0; i < nodes.size() && i < 5; ++i) list += cat(i ? ", " : "", "'", nodes[i], "'");
+            if (nodes.size() > 5) list += cat(" and ", nodes.size() - 5, " more");
+            ++shown;
+        }
+        fail(ErrorKind::not_implemented, unknown_.size(), unknown_.size() == 1 ? " operator is" : " operators are",
+             " not known: ", list, ". Export with standard ONNX operators (opset <= ", kMaxOpset, ")");
+    }
+
+    // ---- graphs ----------------------------------------------------------------------------------------------------
+    void define(Scope& scope, std::string_view name, ValueId id) {
+        if (!scope.names.emplace(name, id).second)
+            fail(ErrorKind::invalid_graph, "the name '", name,
+                 "' is given to two values; each value needs a name of its own");
+    }
+
+    void fill(Scope& scope, const onnx::GraphProto& proto, const Opsets& opsets, int depth) {
+        if (depth > options_.max_depth)
+            fail(ErrorKind::invalid_graph, "subgraphs are nested deeper than ", options_.max_depth);
+        Graph& graph = *scope.graph;
+        graph.name = text(proto.name);
+        for (const auto& t : proto.initializers) {
+            try {
+                define(scope, t.name, graph.add_constant(text(t.name), onnx::read_tensor(*model_, t)));
+            } catch (Error& e) {
+                e.add_context(cat("initializer '", t.name, "'"));
+                throw;
+            }
+        }
+        for (const auto& t : proto.sparse_initializers) {
+            try {
+                define(scope, t.values.name,
+                       graph.add_constant(text(t.values.name), onnx::read_sparse_tensor(*model_, t)));
+            } catch (Error& e) {
+                e.add_context(cat("initializer '", t.values.name, "'"));
+                throw;
+            }
+        }
+        for (const auto& in : proto.inputs) {
+            if (scope.names.count(in.name)) continue;  // an initialiser listed as an input: a constant
+            const ValueId id =
+                graph.add_value(text(in.name), fact_of_type(in.type, *graph.dims, options_, text(in.name)));
+            define(scope, in.name, id);
+            graph.inputs.push_back({text(in.name), id});
+        }
+        add_nodes(scope, proto.nodes, opsets, depth, nullptr);
+        for (const auto& out : proto.outputs) {
+            const ValueId id = find(scope, out.name);
+            if (id < 0) fail(ErrorKind::invalid_graph, "output '", out.name, "' is made by no node");
+            graph.outputs.push_back({text(out.name), id});
+            graph.output_facts.push_back(fact_of_type(out.type, *graph.dims, options_, ""));
+        }
+    }
+
+    // A name that no scope knows. kNoValue means known, but left out (an optional input of a function).
+    static constexpr ValueId kNotFound = -2;
+
+    ValueId find(Scope& scope, std::string_view name) {
+        if (const auto it = scope.names.find(name); it != scope.names.end()) return it->second;
+        if (!scope.parent) return kNotFound;
+        const ValueId outer = find(*scope.parent, name);
+        if (outer < 0) return outer;
+        if (const auto it = scope.captured.find(outer); it != scope.captured.end()) return it->second;
+        const GraphValue& value = scope.parent->graph->value(outer);
+        const ValueId id = scope.graph->add_value(value.name, value.fact.constant ? value.fact : Fact{});
+        scope.captured.emplace(outer, id);
+        scope.names.emplace(name, id);
+        if (!value.fact.constant && std::find(scope.outer->begin(), scope.outer->end(), outer) == scope.outer->end())
+            scope.outer->push_back(outer);
+        return id;
+    }
+
+    // ---- nodes -----------------------------------------------------------------------------------------------------
+    void add_nodes(Scope& scope, const std::vector<onnx::NodeProto>& protos, const Opsets& opsets, int depth,
+                   const FunctionFrame* frame) {
+        Graph& graph = *scope.graph;
+        // All outputs first, so that the order of nodes in the file does not matter.
+        for (const auto& p : protos)
+            for (const auto& out : p.outputs)
+                if (!out.empty() && !(frame && scope.names.count(out)))
+                    define(scope, out, graph.add_value((frame ? frame->prefix : "") + text(out), {}));
+        for (const auto& p : protos) add_node(scope, p, opsets, depth, frame);
+    }
+
+    void add_node(Scope& scope, const onnx::NodeProto& p, const Opsets& opsets, int depth, const FunctionFrame* frame) {
+        Graph& graph = *scope.graph;
+        if (static_cast<int64_t>(graph.nodes.size()) >= options_.max_nodes)
+            fail(ErrorKind::invalid_graph, "more than ", options_.max_nodes, " nodes");
+        Node node;
+        node.name = (frame ? frame->prefix : "") + text(p.name.empty() && !p.outputs.empty() ? p.outputs[0] : p.name);
+        node.op_type = text(p.op_type);
+        node.domain = normal_domain(p.domain);
+        for (const auto& in : p.inputs) {
+            ValueId id = kNoValue;
+            if (!in.empty()) {
+                id = find(scope, in);
+                if (id == kNotFound)
+                    fail(ErrorKind::invalid_graph, node_text(node), ": input '", in,
+                         "' is neither a graph input, an initializer nor another node's output");
+            }
+            node.inputs.push_back(id);
+        }
+        for (const auto& out : p.outputs) node.outputs.push_back(out.empty() ? kNoValue : scope.names.at(out));
+
+        const auto function = functions_.find(node.domain + ':' + node.op_type + ':' + text(p.overload));
+        if (function != functions_.end()) {
+            inline_function(scope, *function->second, p, node, depth, frame);
+            return;
+        }
+        const int64_t version = opsets.of(node.domain);
+        if (node.domain != "linnet")  // internal operators are not for files
+            node.op = find_op(node.domain, node.op_type, version ? version : (node.domain.empty() ? 1 : kMaxOpset));
+        if (!node.op) {
+            unknown_[cat(node.domain.empty() ? "" : node.domain + ".", node.op_type, why_unknown(node, version))]
+                .push_back(node.name);
+            return;
+        }
+        check_arity(node);
+        read_attributes(scope, p, node, opsets, depth, frame);
+        graph.add_node(std::move(node));
+    }
+
+    static void check_arity(const Node& node) {
+        const auto given = static_cast<int>(node.inputs.size());
+        const OpDef& op = *node.op;
+        if (given < op.min_inputs || (op.max_inputs >= 0 && given > op.max_inputs))
+            fail(ErrorKind::invalid_graph, node_text(node), ": ", given, " inputs given, takes ", op.min_inputs,
+                 op.max_inputs == op.min_inputs ? ""
+                 : op.max_inputs < 0            ? " or more"
+                                                : cat(" to ", op.max_inputs));
+    }
+
+    void inline_function(Scope& scope, const onnx::FunctionProto& f, const onnx::NodeProto& call, const Node& node,
+                         int depth, const FunctionFrame* frame) {
+        if (depth > options_.max_depth)
+            fail(ErrorKind::invalid_graph, "function '", f.name, "' calls itself, or functions are nested deeper than ",
+                 options_.max_depth);
+        Scope body;
+        body.graph = scope.graph;
+        body.parent = nullptr;
+        for (size_t i = 0; i < f.inputs.size(); ++i)
+            define(body, f.inputs[i], i < node.inputs.size() ? node.inputs[i] : kNoValue);
+        for (size_t i = 0; i < f.outputs.size() && i < node.outputs.size(); ++i)
+            if (node.outputs[i] != kNoValue) body.names.insert_or_assign(f.outputs[i], node.outputs[i]);
+        FunctionFrame inner{&f, &call, frame, node.name + "/"};
+        // A formal input that is also an output needs a node between them.
+        for (size_t i = 0; i < f.outputs.size() && i < node.outputs.size(); ++i) {
+            const auto in = std::find(f.inputs.begin(), f.inputs.end(), f.outputs[i]);
+            if (in == f.inputs.end() || node.outputs[i] == kNoValue) continue;
+            const auto index = static_cast<size_t>(in - f.inputs.begin());
+            Node identity;
+            identity.name = inner.prefix + text(f.outputs[i]);
+            identity.op_type = "Identity";
+            identity.op = find_op("", "Identity", kMaxOpset);
+            identity.inputs.push_back(node.inputs.size() > index ? node.inputs[index] : kNoValue);
+            identity.outputs.push_back(node.outputs[i]);
+            scope.graph->add_node(std::move(identity));
+            body.names.insert_or_assign(f.inputs[index], node.inputs[index]);
+        }
+        add_nodes(body, f.nodes, read_opsets(f.opsets), depth + 1, &inner);
+    }
+
+    // ---- attributes ------------------------------------------------------------------------------------------------
+    // Inside a function an attribute may stand for the caller's; null when the caller does not give it.
+    const onnx::AttributeProto* resolve(const onnx::AttributeProto& a, const FunctionFrame*& frame) const {
+        const onnx::AttributeProto* current = &a;
+        while (frame && !current->ref_attr_name.empty()) {
+            const auto name = current->ref_attr_name;
+            const onnx::AttributeProto* found = nullptr;
+            for (const auto& given : frame->caller->attributes)
+                if (given.name == name) found = &given;
+            if (!found) {
+                for (const auto& d : frame->function->attribute_defaults)
+                    if (d.name == name) found = &d;
+                return found;
+            }
+            frame = frame->parent;
+            current = found;
+        }
+        return current;
+    }
+
+    void read_attributes(Scope& scope, const onnx::NodeProto& p, Node& node, const Opsets& opsets, int depth,
+                         const FunctionFrame* frame) {
+        std::vector<ValueId> outer;
+        std::vector<std::unique_ptr<Scope>> scopes;
+        for (const auto& a : p.attributes) {
+            const FunctionFrame* at = frame;
+            const onnx::AttributeProto* value = resolve(a, at);
+            if (!value) continue;
+            try {
+                if (value->type == AttributeType::g || (value->type == AttributeType::undefined && !value->g.empty())) {
+                    auto sub = std::make_shared<Graph>();
+                    sub->keep_alive = model_;
+                    sub->dims = scope.graph->dims;
+                    sub->opsets = opsets.versions;
+                    auto inner = std::make_unique<Scope>();
+                    inner->graph = sub.get();
+                    inner->parent = &scope;
+                    inner->outer = &outer;
+                    require(!value->g.empty(), "graph is missing");
+                    fill(*inner, value->g[0], opsets, depth + 1);
+                    node.attributes.set(text(a.name), sub);
+                    scopes.push_back(std::move(inner));
+                } else {
+                    node.attributes.set(text(a.name), attribute_data(*value, *scope.graph));
+                }
+            } catch (Error& e) {
+                e.add_context(cat(node_text(node), " attribute '", a.name, "'"));
+                throw;
+            }
+        }
+        for (auto& inner : scopes) {
+            for (ValueId v : outer) {
+                auto [it, fresh] = inner->captured.try_emplace(v, kNoValue);
+                if (fresh) it->second = inner->graph->add_value(scope.graph->value(v).name, {});
+                inner->graph->inputs.push_back({scope.graph->value(v).name, it->second});
+            }
+            inner->graph->sort();
+        }
+        for (ValueId v : outer) node.inputs.push_back(v);
+        node.captures = static_cast<int>(outer.size());
+    }
+
+    Attribute::Data attribute_data(const onnx::AttributeProto& a, Graph& graph) const {
+        switch (a.type) {
+            case AttributeType::f: return a.f;
+            case AttributeType::i: return a.i;
+            case AttributeType::s: return text(a.s);
+            case AttributeType::floats: return a.floats;
+            case AttributeType::ints: return a.ints;
+            case AttributeType::strings: return std::vector<std::string>(a.strings.begin(), a.strings.end());
+            case AttributeType::t:
+                require(a.t.size() == 1, "tensor is missing");
+                return onnx::read_tensor(*model_, a.t[0]);
+            case AttributeType::tensors: {
+                std::vector<Tensor> tensors;
+                for (const auto& t : a.t) tensors.push_back(onnx::read_tensor(*model_, t));
+                return tensors;
+            }
+            case AttributeType::sparse_tensor:
+                require(a.sparse.size() == 1, "sparse tensor is missing");
+                return onnx::read_sparse_tensor(*model_, a.sparse[0]);
+            case AttributeType::type_proto:
+                require(a.type_protos.size() == 1, "type is missing");
+                return fact_of_type(a.type_protos[0], *graph.dims, options_, "");
+            case AttributeType::undefined:  // ir_version < 2: the type is what is there
+                if (!a.floats.empty()) return a.floats;
+                if (!a.ints.empty()) return a.ints;
+                if (!a.strings.empty()) return std::vector<std::string>(a.strings.begin(), a.strings.end());
+                if (!a.t.empty()) return onnx::read_tensor(*model_, a.t[0]);
+                if (!a.s.empty()) return text(a.s);
+                if (a.f != 0) return a.f;
+                return a.i;
+            default: fail(ErrorKind::not_implemented, "attributes of type ", static_cast<int>(a.type));
+        }
+    }
+
+    std::shared_ptr<const onnx::Model> model_;
+    const BuildOptions& options_;
+    std::unordered_map<std::string, const onnx::FunctionProto*> functions_;
+    std::map<std::string, std::vector<std::string>> unknown_;
+};
+
+}  // namespace
+
+namespace {
+
+// Some exporters write "?" for every size they do not know.
+bool is_name(std::string_view param) {
+    return std::any_of(param.begin(), param.end(), [](unsigned char c) { return std::isalnum(c) || c >= 0x80; });
+}
+
+}  // namespace
+
+Fact fact_of_type(const onnx::TypeProto& type, DimTable& dims, const BuildOptions& options, const std::string& name) {
+    using Kind = onnx::TypeProto::Kind;
+    Fact fact;
+    switch (type.kind) {
+        case Kind::none: return fact;
+        case Kind::optional:
+            if (!type.elem.empty()) fact = fact_of_type(type.elem[0], dims, options, name);
+            fact.optional = true;
+            return fact;
+        case Kind::sequence:
+            if (!type.elem.empty()) fact = fact_of_type(type.elem[0], dims, options, "");
+            fact.kind = Value::Kind::sequence;
+            return fact;
+        case Kind::map:
+            if (!type.elem.empty()) fact = fact_of_type(type.elem[0], dims, options, "");
+            fact.kind = Value::Kind::map;
+            return fact;
+        case Kind::sparse:
+        case Kind::tensor: break;
+    }
+    if (type.elem_type < 0 || type.elem_type >= kDTypeCount)
+        fail(ErrorKind::invalid_graph, "'", name, "' has the unknown element type ", type.elem_type);
+    fact.dtype = static_cast<DType>(type.elem_type);
+    fact.ranked = type.has_shape;
+    for (size_t i = 0; i < type.shape.size(); ++i) {
+        const auto& d = type.shape[i];
+        int64_t dim = kUnknownDim;
+        if (d.kind == onnx::DimProto::Kind::value && d.value >= 0) {
+            dim = d.value;
+        } else if (d.kind == onnx::DimProto::Kind::param && is_name(d.param) && !options.distinct_dimensions) {
+            const auto given = options.dimensions.find(text(d.param));
+            dim = given != options.dimensions.end() ? given->second : dims.symbol(text(d.param));
+        } else if (!name.empty()) {
+            dim = dims.symbol(cat("?", name, ".", i));  // unnamed, yet equal to itself
+        }
+        fact.shape.push_back(dim);
+    }
+    return fact;
+}
+
+namespace {
+
+void take_outer_facts(const Graph& graph, const Node& node) {
+    for_each_subgraph(node, [&](const std::string&, Graph& sub) {
+        const size_t first = sub.inputs.size() - static_cast<size_t>(node.captures);
+        const size_t outer = node.inputs.size() - static_cast<size_t>(node.captures);
+        for (size_t i = 0; i < static_cast<size_t>(node.captures); ++i)
+            sub.value(sub.inputs[first + i].value).fact = graph.fact(node.inputs[outer + i]);
+        try {
+            refresh_facts(sub);
+        } catch (const Error&) {
+            // A branch that is never taken, or a body that never runs, need not fit. Running it reports the error.
+        }
+    });
+}
+
+}  // namespace
+
+void refresh_facts(Graph& graph) {
+    std::vector<Fact> inputs;
+    for (const Port& p : graph.inputs) inputs.push_back(graph.fact(p.value));
+    std::vector<const Fact*> in;
+    std::vector<Fact> out;
+    for (NodeId id : graph.order) {
+        const Node& n = graph.node(id);
+        in.clear();
+        for (ValueId v : n.inputs) in.push_back(v == kNoValue ? nullptr : &graph.fact(v));
+        out.assign(n.outputs.size(), Fact{});
+        infer_node(graph, n, in, out, *graph.dims);
+        take_outer_facts(graph, n);  // now that the operator has told its bodies the types of their inputs
+        for (size_t i = 0; i < out.size(); ++i)
+            if (n.outputs[i] != kNoValue) graph.value(n.outputs[i]).fact = std::move(out[i]);
+    }
+}
+
+std::unique_ptr<Graph> build_graph(const std::shared_ptr<const onnx::Model>& model, const BuildOptions& options) {
+    auto graph = Builder(model, options).build();
+    verify(*graph);
+    refresh_facts(*graph);
+    return graph;
+}
+
+}  // namespace linnet

@@ -1,0 +1,32 @@
+// Model -> Graph: names become indices, functions are inlined, subgraphs list what they take from outside, every
+// operator is looked up, and facts are inferred.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+
+#include "graph/graph.h"
+#include "onnx/model.h"
+
+namespace linnet {
+
+struct BuildOptions {
+    // Symbolic input dimensions that are given a number, by symbol name (onnxruntime's free dimension overrides).
+    std::map<std::string, int64_t> dimensions;
+    // Sizes with the same name need not be equal (for models whose names turn out to be wrong).
+    bool distinct_dimensions = false;
+    int64_t max_nodes = 10'000'000;  // after inlining functions
+    int max_depth = 200;             // of nested subgraphs and functions
+};
+
+// Throws invalid_graph, or not_implemented listing every unknown operator with its node's name.
+std::unique_ptr<Graph> build_graph(const std::shared_ptr<const onnx::Model>& model, const BuildOptions& options = {});
+
+// Sets the facts of all values from those of the inputs and constants (of subgraphs too: their captured inputs take the
+// outer facts, and become constants where the outer value is one).
+void refresh_facts(Graph& graph);
+
+// The fact that a declared type says; symbols are made in `dims`.
+Fact fact_of_type(const onnx::TypeProto& type, DimTable& dims, const BuildOptions& options, const std::string& name);
+
+}  // namespace linnet

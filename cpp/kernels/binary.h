@@ -1,0 +1,126 @@
+// Binary elementwise rows; a step of 0 repeats one value.
+#pragma once
+
+#include "kernels/map.h"
+
+namespace linnet::kernels::LINNET_ISA {
+
+template <Binary B>
+LINNET_INLINE f32 binary(f32 a, f32 b) {
+    if constexpr (B == Binary::add) return a + b;
+    if constexpr (B == Binary::sub) return a - b;
+    if constexpr (B == Binary::mul) return a * b;
+    if constexpr (B == Binary::div) return a / b;
+    if constexpr (B == Binary::min) return select(is_nan(a), a, min(a, b));
+    if constexpr (B == Binary::max) return select(is_nan(a), a, max(a, b));
+    if constexpr (B == Binary::prelu) return select(less(a, splat(0.0f)), a * b, a);
+    float x[lanes], y[lanes];
+    store(x, a);
+    store(y, b);
+    if constexpr (B == Binary::pow)
+        for (int i = 0; i < lanes; ++i) x[i] = __builtin_powf(x[i], y[i]);
+    if constexpr (B == Binary::fmod)
+        for (int i = 0; i < lanes; ++i) x[i] = __builtin_fmodf(x[i], y[i]);
+    return load(x);
+}
+
+// Calls body(i, left, a, b) for each vector.
+template <class F>
+LINNET_INLINE void for_pairs(size_t n, const float* a, size_t a_step, const float* b, size_t b_step, F body) {
+    if (n == 0) return;
+    const f32 a0 = splat(*a), b0 = splat(*b);
+    for (size_t i = 0; i < n; i += lanes) {
+        const size_t left = n - i;
+        body(i, left, a_step ? load_some(a + i, left) : a0, b_step ? load_some(b + i, left) : b0);
+    }
+}
+
+template <Binary B>
+static __attribute__((noinline)) void binary_loop(size_t n, const float* a, size_t a_step, const float* b,
+                                                  size_t b_step, float* y) noexcept {
+    for_pairs(
+        n, a, a_step, b, b_step, [&](size_t i, size_t left, f32 u, f32 v) __attribute__((always_inline)) {
+            store_some(y + i, binary<B>(u, v), left);
+        });
+}
+
+static void binary_f32(Binary op, size_t n, const float* a, size_t a_step, const float* b, size_t b_step,
+                       float* y) noexcept {
+    switch (op) {
+        case Binary::add: return binary_loop<Binary::add>(n, a, a_step, b, b_step, y);
+        case Binary::sub: return binary_loop<Binary::sub>(n, a, a_step, b, b_step, y);
+        case Binary::mul: return binary_loop<Binary::mul>(n, a, a_step, b, b_step, y);
+        case Binary::div: return binary_loop<Binary::div>(n, a, a_step, b, b_step, y);
+        case Binary::min: return binary_loop<Binary::min>(n, a, a_step, b, b_step, y);
+        case Binary::max: return binary_loop<Binary::max>(n, a, a_step, b, b_step, y);
+        case Binary::prelu: return binary_loop<Binary::prelu>(n, a, a_step, b, b_step, y);
+        case Binary::fmod: return binary_loop<Binary::fmod>(n, a, a_step, b, b_step, y);
+        case Binary::pow:
+            // Squares and roots are what models mean by most constant powers.
+            if (n && b_step == 0 && *b == 2.0f) return binary_loop<Binary::mul>(n, a, a_step, a, a_step, y);
+            if (n && b_step == 0 && *b == 1.0f && a_step) return map_f32(Unary::identity, n, a, y, 0, 0);
+            return binary_loop<Binary::pow>(n, a, a_step, b, b_step, y);
+        case Binary::count: return;
+    }
+}
+
+template <class T, class U>
+LINNET_INLINE void binary_plain(Binary op, size_t n, const T* a, size_t sa, const T* b, size_t sb, T* y) {
+    const auto run = [&](auto f) __attribute__((always_inline)) {
+        if (sa && sb)
+            for (size_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
+        else
+            for (size_t i = 0; i < n; ++i) y[i] = f(a[i * sa], b[i * sb]);
+    };
+    // U: arithmetic that may wrap around.
+    if (op == Binary::add) run([](T u, T v) { return (T)((U)u + (U)v); });
+    if (op == Binary::sub) run([](T u, T v) { return (T)((U)u - (U)v); });
+    if (op == Binary::mul) run([](T u, T v) { return (T)((U)u * (U)v); });
+    if (op == Binary::min) run([](T u, T v) { return u != u ? u : v < u || v != v ? v : u; });
+    if (op == Binary::max) run([](T u, T v) { return u != u ? u : u < v || v != v ? v : u; });
+}
+static void binary_f64(Binary op, size_t n, const double* a, size_t sa, const double* b, size_t sb,
+                       double* y) noexcept {
+    binary_plain<double, double>(op, n, a, sa, b, sb, y);
+}
+static void binary_i32(Binary op, size_t n, const int32_t* a, size_t sa, const int32_t* b, size_t sb,
+                       int32_t* y) noexcept {
+    binary_plain<int32_t, uint32_t>(op, n, a, sa, b, sb, y);
+}
+static void binary_i64(Binary op, size_t n, const int64_t* a, size_t sa, const int64_t* b, size_t sb,
+                       int64_t* y) noexcept {
+    binary_plain<int64_t, uint64_t>(op, n, a, sa, b, sb, y);
+}
+
+static void compare_f32(Compare op, size_t n, const float* a, size_t a_step, const float* b, size_t b_step,
+                        uint8_t* y) noexcept {
+    if (op == Compare::greater) return compare_f32(Compare::less, n, b, b_step, a, a_step, y);
+    if (op == Compare::greater_equal) return compare_f32(Compare::less_equal, n, b, b_step, a, a_step, y);
+    for_pairs(
+        n, a, a_step, b, b_step, [&](size_t i, size_t left, f32 u, f32 v) __attribute__((always_inline)) {
+            const i32 m = op == Compare::equal ? equal(u, v) : op == Compare::less ? less(u, v) : less_equal(u, v);
+            uint8_t t[lanes];
+            store_narrow<u8_lanes>(t, m & splat_i(1));
+            __builtin_memcpy(y + i, t, left < (size_t)lanes ? left : lanes);
+        });
+}
+
+template <class T>
+LINNET_INLINE void where_typed(size_t n, const uint8_t* c, size_t sc, const void* a, size_t sa, const void* b,
+                               size_t sb, void* y) {
+    const T *u = (const T*)a, *v = (const T*)b;
+    T* out = (T*)y;
+    if (sc && sa && sb)
+        for (size_t i = 0; i < n; ++i) out[i] = c[i] ? u[i] : v[i];
+    else
+        for (size_t i = 0; i < n; ++i) out[i] = c[i * sc] ? u[i * sa] : v[i * sb];
+}
+static void where(size_t element_size, size_t n, const uint8_t* c, size_t sc, const void* a, size_t sa, const void* b,
+                  size_t sb, void* y) noexcept {
+    if (element_size == 1) where_typed<uint8_t>(n, c, sc, a, sa, b, sb, y);
+    if (element_size == 2) where_typed<uint16_t>(n, c, sc, a, sa, b, sb, y);
+    if (element_size == 4) where_typed<uint32_t>(n, c, sc, a, sa, b, sb, y);
+    if (element_size == 8) where_typed<uint64_t>(n, c, sc, a, sa, b, sb, y);
+}
+
+}  // namespace linnet::kernels::LINNET_ISA

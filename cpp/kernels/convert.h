@@ -1,0 +1,136 @@
+// Conversions between element types. Rows whose length is no multiple of the vector are finished through a small copy.
+#pragma once
+
+#include "kernels/map.h"
+
+namespace linnet::kernels::LINNET_ISA {
+
+// y[i] = body(x + i) for whole vectors; the tail runs on copies. body(const X* in, Y* out, size_t i).
+template <class X, class Y, class F>
+LINNET_INLINE void convert_loop(size_t n, const X* x, Y* y, F body) {
+    size_t i = 0;
+    for (; i + lanes <= n; i += lanes) body(x + i, y + i, i);
+    if (i < n) {
+        X in[lanes] = {};
+        Y out[lanes];
+        for (size_t k = 0; k < n - i; ++k) in[k] = x[i + k];
+        body(in, out, i);
+        for (size_t k = 0; k < n - i; ++k) y[i + k] = out[k];
+    }
+}
+
+LINNET_INLINE void store_bf16(uint16_t* p, f32 x) {
+    const u32 u = (u32)bits(x);
+    const i32 rounded = (i32)((u + (u32)splat_i(0x7fff) + ((u >> 16) & (u32)splat_i(1))) >> 16);
+    const i32 quiet = (i32)(u >> 16) | splat_i(0x40);
+    store_narrow<u16_lanes>(p, select(is_nan(x), quiet, rounded));
+}
+LINNET_INLINE f32 load_bf16(const uint16_t* p) { return from_bits(load_narrow<u16_lanes>(p) << 16); }
+
+#define LINNET_BODY(X, Y) [&](const X* in, Y* out, [[maybe_unused]] size_t i) __attribute__((always_inline))
+
+static void f16_to_f32(size_t n, const uint16_t* x, float* y) noexcept {
+    convert_loop(
+        n, x, y, LINNET_BODY(uint16_t, float) { store(out, load_f16(in)); });
+}
+static void f32_to_f16(size_t n, const float* x, uint16_t* y) noexcept {
+    convert_loop(
+        n, x, y, LINNET_BODY(float, uint16_t) { store_f16(out, load(in)); });
+}
+static void bf16_to_f32(size_t n, const uint16_t* x, float* y) noexcept {
+    convert_loop(
+        n, x, y, LINNET_BODY(uint16_t, float) { store(out, load_bf16(in)); });
+}
+static void f32_to_bf16(size_t n, const float* x, uint16_t* y) noexcept {
+    convert_loop(
+        n, x, y, LINNET_BODY(float, uint16_t) { store_bf16(out, load(in)); });
+}
+static void u8_to_f32(size_t n, const uint8_t* x, float* y) noexcept {
+    convert_loop(
+        n, x, y, LINNET_BODY(uint8_t, float) { store(out, to_float(load_narrow<u8_lanes>(in))); });
+}
+static void s8_to_f32(size_t n, const int8_t* x, float* y) noexcept {
+    convert_loop(
+        n, x, y, LINNET_BODY(int8_t, float) { store(out, to_float(load_narrow<s8_lanes>(in))); });
+}
+static void i32_to_f32(size_t n, const int32_t* x, float* y) noexcept {
+    convert_loop(
+        n, x, y, LINNET_BODY(int32_t, float) { store(out, to_float(load_i(in))); });
+}
+
+// Vectors of per-element parameters: from p[i], or the same everywhere if step is 0.
+template <class Lanes, class T>
+LINNET_INLINE i32 zeros_at(const T* zero, size_t step, size_t i, size_t n) {
+    if (!zero) return splat_i(0);
+    if (step == 0) return splat_i(*zero);
+    if (i + lanes <= n) return load_narrow<Lanes>(zero + i);
+    T t[lanes] = {};
+    for (size_t k = 0; k < n - i; ++k) t[k] = zero[i + k];
+    return load_narrow<Lanes>(t);
+}
+LINNET_INLINE f32 scales_at(const float* scale, size_t step, size_t i, size_t n) {
+    return step ? load_some(scale + i, n - i) : splat(*scale);
+}
+
+// round_half_even(x) + zero, saturated; NaN counts as 0.
+template <class Lanes, class T>
+LINNET_INLINE void store_saturated(T* out, f32 x, i32 zero) {
+    constexpr bool is_signed = (T)-1 < 0;
+    x = clip(x, splat(-1024.0f), splat(1024.0f));
+    x = select(is_nan(x), splat(0.0f), x);
+    const i32 q = to_int(x) + zero;
+    store_narrow<Lanes>(out, min_i(splat_i(is_signed ? 127 : 255), max_i(splat_i(is_signed ? -128 : 0), q)));
+}
+
+template <class Lanes, class T>
+LINNET_INLINE void quantize(size_t n, const float* x, const float* scale, size_t ss, const T* zero, size_t zs, T* y) {
+    convert_loop(
+        n, x, y, LINNET_BODY(float, T) {
+            store_saturated<Lanes>(out, load(in) / scales_at(scale, ss, i, n), zeros_at<Lanes>(zero, zs, i, n));
+        });
+}
+template <class Lanes, class T>
+LINNET_INLINE void dequantize(size_t n, const T* x, const float* scale, size_t ss, const T* zero, size_t zs, float* y) {
+    convert_loop(
+        n, x, y, LINNET_BODY(T, float) {
+            const i32 v = load_narrow<Lanes>(in) - zeros_at<Lanes>(zero, zs, i, n);
+            store(out, to_float(v) * scales_at(scale, ss, i, n));
+        });
+}
+template <class Lanes, class T>
+LINNET_INLINE void requantize(size_t n, const int32_t* x, const float* scale, size_t ss, int32_t zero, T* y) {
+    convert_loop(
+        n, x, y, LINNET_BODY(int32_t, T) {
+            store_saturated<Lanes>(out, to_float(load_i(in)) * scales_at(scale, ss, i, n), splat_i(zero));
+        });
+}
+
+static void quantize_u8(size_t n, const float* x, const float* scale, size_t ss, const uint8_t* zero, size_t zs,
+                        uint8_t* y) noexcept {
+    quantize<u8_lanes>(n, x, scale, ss, zero, zs, y);
+}
+static void quantize_s8(size_t n, const float* x, const float* scale, size_t ss, const int8_t* zero, size_t zs,
+                        int8_t* y) noexcept {
+    quantize<s8_lanes>(n, x, scale, ss, zero, zs, y);
+}
+static void dequantize_u8(size_t n, const uint8_t* x, const float* scale, size_t ss, const uint8_t* zero, size_t zs,
+                          float* y) noexcept {
+    dequantize<u8_lanes>(n, x, scale, ss, zero, zs, y);
+}
+static void dequantize_s8(size_t n, const int8_t* x, const float* scale, size_t ss, const int8_t* zero, size_t zs,
+                          float* y) noexcept {
+    dequantize<s8_lanes>(n, x, scale, ss, zero, zs, y);
+}
+static void dequantize_i32(size_t n, const int32_t* x, const float* scale, size_t ss, float* y) noexcept {
+    convert_loop(
+        n, x, y, LINNET_BODY(int32_t, float) { store(out, to_float(load_i(in)) * scales_at(scale, ss, i, n)); });
+}
+static void requantize_u8(size_t n, const int32_t* x, const float* scale, size_t ss, int32_t zero,
+                          uint8_t* y) noexcept {
+    requantize<u8_lanes>(n, x, scale, ss, zero, y);
+}
+static void requantize_s8(size_t n, const int32_t* x, const float* scale, size_t ss, int32_t zero, int8_t* y) noexcept {
+    requantize<s8_lanes>(n, x, scale, ss, zero, y);
+}
+
+}  // namespace linnet::kernels::LINNET_ISA

@@ -1,0 +1,315 @@
+// The inner loops, behind one table of function pointers per instruction set.
+//
+// Kernels take pointers, strides and sizes. They know no graph, no threads and no errors, allocate nothing and never
+// fail. General contract, unless a kernel says otherwise:
+//  - Sizes and strides count ELEMENTS, never bytes. Strides may be larger than the width they step over.
+//  - Any size may be 0. No alignment is required. Nothing is read or written beyond the given extents.
+//  - Outputs may be the very same pointer as an input of the same element size in elementwise kernels (map, binary,
+//    row kernels); partial overlap is not allowed.
+//  - A result element has the same bits however the caller splits rows, columns or pixels over threads or calls.
+//    Different tables may differ in the last bits of floats; integer results are equal on all of them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace linnet::kernels {
+
+// Unary functions on float. a and b are the parameters named in brackets.
+enum class Unary : int32_t {
+    identity,
+    abs,
+    neg,
+    sign,
+    floor,
+    ceil,
+    round /* half to even */,
+    reciprocal,
+    sqrt,
+    exp,
+    log,
+    sin,
+    cos,
+    tan,
+    asin,
+    acos,
+    atan,
+    sinh,
+    cosh,
+    asinh,
+    acosh,
+    atanh,
+    erf,
+    relu,
+    clip /* [lo a, hi b] */,
+    leaky_relu /* [slope a] */,
+    thresholded_relu /* [alpha a] */,
+    shrink /* [lambd a, bias b] */,
+    elu /* [alpha a] */,
+    selu /* [alpha a, gamma b] */,
+    celu /* [alpha a] */,
+    sigmoid,
+    tanh,
+    softplus,
+    softsign,
+    hard_sigmoid /* [alpha a, beta b] */,
+    hard_swish,
+    silu,
+    mish,
+    gelu_erf,
+    gelu_tanh,
+    quick_gelu /* x sigmoid(a x) */,
+    add_scalar /* x + a */,
+    mul_scalar /* x a */,
+    count
+};
+
+enum class Binary : int32_t { add, sub, mul, div, min, max, pow, prelu /* a<0 ? a*b : a */, fmod, count };
+enum class Compare : int32_t { equal, less, less_equal, greater, greater_equal, count };
+enum class Reduce : int32_t { sum, max, min, prod, sum_abs, sum_square, count };
+
+// ---------------------------------------------------------------------------------------------------- epilogue
+// What happens to a result before it is stored: a short program, applied in order, in registers or in L1.
+// row is the row (output pixel) counted from row 0 of c; col the column counted from column 0 of c.
+struct EpilogueStep {
+    enum class Kind : int32_t {
+        add,    // x += data[row * stride + col]; stride 0: a bias per column; else a residual tensor
+        mul,    // x *= data[row * stride + col]; stride 0: a gate or scale per column
+        prelu,  // x = x < 0 ? x * data[row * stride + col] : x
+        unary,  // x = fn(x; a, b)
+    };
+    Kind kind = Kind::unary;
+    Unary fn = Unary::identity;
+    float a = 0, b = 0;
+    const float* data = nullptr;
+    ptrdiff_t stride = 0;
+};
+
+// [add stride 0] [add] [relu | clip], each part optional, is applied for free; anything else costs one pass through L1.
+// A residual may be c itself (same pointer, same stride).
+struct Epilogue {
+    const EpilogueStep* steps = nullptr;
+    size_t count = 0;
+};
+
+// ---------------------------------------------------------------------------------------------------- f32 GEMM
+// c[m, n] = epilogue(a[m, k] b[k, n]). Sum order: k = 0, 1, 2 ... for every element, starting from the first
+// per-column add of the epilogue (or 0): the same bits for any split into rows and panels and for any tile.
+struct GemmF32 {
+    size_t m = 0, n = 0, k = 0;
+    const float* a = nullptr;  // row stride lda >= k, elements of a row contiguous
+    ptrdiff_t lda = 0;
+    const float* b = nullptr;  // packed by pack_b_f32
+    float* c = nullptr;        // row stride ldc >= n
+    ptrdiff_t ldc = 0;
+    Epilogue epilogue;
+};
+
+// Convolution as an indirect GEMM: row p (an output pixel) of A is the concatenation, over taps t, of k floats at
+// x + offsets[t * offsets_ld + p], or at `zero` where that offset is negative (padding). Fill offsets with fill_taps
+// (taps.h). Groups: one call per group with x, b, c, n and the epilogue's data advanced by the caller.
+// First layers (1..4 channels): copy the padded image to scratch once and use taps = kh and k = kw * channels.
+struct ConvF32 {
+    size_t pixels = 0, n = 0, taps = 0, k = 0;
+    const float* x = nullptr;
+    const int32_t* offsets = nullptr;  // [taps][offsets_ld], offsets_ld >= pixels
+    size_t offsets_ld = 0;
+    const float* zero = nullptr;  // k zeros
+    const float* b = nullptr;     // packed by pack_b_f32 with the same taps and k
+    float* c = nullptr;           // [pixels][ldc]
+    ptrdiff_t ldc = 0;
+    Epilogue epilogue;
+};
+
+// Where B lies before packing: element (tap, k, n) at b[tap * tap_stride + k * k_stride + n * n_stride].
+// A row-major K x N matrix: taps 1, k_stride N, n_stride 1. Its transpose (N x K): k_stride 1, n_stride K.
+// ONNX conv weights [n][k][taps]: tap_stride 1, k_stride taps, n_stride k * taps.
+struct PackB {
+    size_t taps = 1, k = 0, n = 0;
+    ptrdiff_t tap_stride = 0, k_stride = 0, n_stride = 1;
+};
+
+// ---------------------------------------------------------------------------------------------------- int8 GEMM
+// c[m, n] = bias[n] + sum over taps, k of (a - a_zero) * (b - 0), exact modulo 2^32. a is u8, or s8 if a_signed.
+// Rows of A as in ConvF32 when offsets is not null (offsets in bytes; `zero` holds k bytes of the zero point), else
+// row r of A is a + r * lda with taps = 1.
+struct GemmS8 {
+    size_t m = 0, n = 0, taps = 1, k = 0;
+    const void* a = nullptr;
+    ptrdiff_t lda = 0;
+    const int32_t* offsets = nullptr;
+    size_t offsets_ld = 0;
+    const void* zero = nullptr;
+    bool a_signed = false;
+    int32_t a_zero = 0;
+    const void* b = nullptr;        // packed by pack_b_s8
+    const int32_t* bias = nullptr;  // per column, or null
+    int32_t* c = nullptr;
+    ptrdiff_t ldc = 0;
+};
+
+// ---------------------------------------------------------------------------------------------------- depthwise
+// y[oh, ow, c] = epilogue(sum over taps of x[oh * stride_h - pad_top + i * dilation_h, ..., c] * w[i, j, c]).
+// 1-D: in_h = out_h = kernel_h = 1. A residual's row is oh * out_w + ow.
+struct DepthwiseF32 {
+    size_t in_h = 0, in_w = 0, out_h = 0, out_w = 0, channels = 0;
+    size_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
+    ptrdiff_t pad_top = 0, pad_left = 0;
+    const float* x = nullptr;  // [in_h][x_row_stride], pixels x_stride apart
+    ptrdiff_t x_row_stride = 0, x_stride = 0;
+    const float* w = nullptr;     // packed by pack_depthwise_f32
+    const float* zero = nullptr;  // `channels` zeros
+    float* y = nullptr;
+    ptrdiff_t y_row_stride = 0, y_stride = 0;
+    Epilogue epilogue;
+};
+
+// ---------------------------------------------------------------------------------------------------- pools
+// Tap offsets as in ConvF32: >= 0 a pixel, tap_padding (-1) padding, tap_outside (-2) beyond the padding.
+// Max ignores both (a window without pixels gives -inf). Average divides by the number of pixels, or, with
+// count_include_pad, of pixels and tap_padding.
+struct PoolF32 {
+    size_t pixels = 0, taps = 0, channels = 0;
+    const float* x = nullptr;
+    const int32_t* offsets = nullptr;
+    size_t offsets_ld = 0;
+    float* y = nullptr;  // [pixels][y_stride]
+    ptrdiff_t y_stride = 0;
+    bool count_include_pad = false;
+};
+
+struct Kernels {
+    const char* isa;
+    size_t lanes;      // floats in a vector
+    size_t gemm_rows;  // tallest row tile; splitting rows at multiples of it costs nothing
+    size_t gemm_cols;  // columns in a panel of packed B (f32); panel p holds columns [p * gemm_cols, ...)
+    size_t gemm_s8_rows, gemm_s8_cols;
+
+    // Floats needed for packed B.
+    size_t (*pack_b_f32_size)(size_t taps, size_t k, size_t n) noexcept;
+    // Packs the panels [panel_begin, panel_end) of b into out, the start of the whole packed matrix.
+    void (*pack_b_f32)(const PackB&, const float* b, float* out, size_t panel_begin, size_t panel_end) noexcept;
+    // Computes rows [row_begin, row_end) of the columns of panels [panel_begin, panel_end).
+    void (*gemm_f32)(const GemmF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+    void (*conv_f32)(const ConvF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+
+    size_t (*pack_b_s8_size)(size_t taps, size_t k, size_t n) noexcept;  // bytes; out must be 4-byte aligned
+    void (*pack_b_s8)(const PackB&, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept;
+    void (*gemm_s8)(const GemmS8&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+
+    // Floats needed, and packing of element (tap, channel) at w[tap * tap_stride + channel * channel_stride].
+    // ONNX weights [channels][1][kh][kw]: tap_stride 1, channel_stride taps.
+    size_t (*pack_depthwise_f32_size)(size_t taps, size_t channels) noexcept;
+    void (*pack_depthwise_f32)(size_t taps, size_t channels, const float* w, ptrdiff_t tap_stride,
+                               ptrdiff_t channel_stride, float* out) noexcept;
+    // Output rows [row_begin, row_end); tiles are two rows high, so even splits are best.
+    void (*depthwise_f32)(const DepthwiseF32&, size_t row_begin, size_t row_end) noexcept;
+    // Output pixels [begin, end).
+    void (*max_pool_f32)(const PoolF32&, size_t begin, size_t end) noexcept;
+    void (*avg_pool_f32)(const PoolF32&, size_t begin, size_t end) noexcept;
+
+    // The program of an epilogue alone: y[r, c] = epilogue(x[r, c]) for row_begin <= r < row_end; y may be x.
+    void (*epilogue_f32)(const Epilogue&, size_t row_begin, size_t row_end, size_t cols, const float* x,
+                         ptrdiff_t x_stride, float* y, ptrdiff_t y_stride) noexcept;
+
+    // y[i] = fn(x[i]). NaN in gives NaN out. Errors of the transcendental ones are stated in math.h.
+    void (*map_f32)(Unary, size_t n, const float* x, float* y, float a, float b) noexcept;
+    // y[i] = op(a[i * a_step], b[i * b_step]), steps 0 or 1. min, max and prelu keep a NaN of either side (as numpy).
+    void (*binary_f32)(Binary, size_t n, const float* a, size_t a_step, const float* b, size_t b_step,
+                       float* y) noexcept;
+    // add, sub, mul, min, max only (integers wrap around); other operations leave y untouched.
+    void (*binary_f64)(Binary, size_t n, const double* a, size_t a_step, const double* b, size_t b_step,
+                       double* y) noexcept;
+    void (*binary_i32)(Binary, size_t n, const int32_t* a, size_t a_step, const int32_t* b, size_t b_step,
+                       int32_t* y) noexcept;
+    void (*binary_i64)(Binary, size_t n, const int64_t* a, size_t a_step, const int64_t* b, size_t b_step,
+                       int64_t* y) noexcept;
+    // y[i] = 1 or 0.
+    void (*compare_f32)(Compare, size_t n, const float* a, size_t a_step, const float* b, size_t b_step,
+                        uint8_t* y) noexcept;
+    // y[i] = cond[i * cond_step] ? a[i * a_step] : b[i * b_step] for elements of 1, 2, 4 or 8 bytes.
+    void (*where)(size_t element_size, size_t n, const uint8_t* cond, size_t cond_step, const void* a, size_t a_step,
+                  const void* b, size_t b_step, void* y) noexcept;
+    // y[i] = x[i] * scale[i] + shift[i] (one rounding where the CPU has fma); scale or shift may be null.
+    void (*scale_shift_f32)(size_t n, const float* x, const float* scale, const float* shift, float* y) noexcept;
+
+    // Over n contiguous values. n = 0 gives 0 (sums), 1 (prod), -inf (max), +inf (min). max and min keep NaN.
+    // Sums run in blocks with many accumulators: the error grows with about n / 4096, not n.
+    float (*reduce_f32)(Reduce, size_t n, const float* x) noexcept;
+    // y[c] = over rows r of x[r * x_stride + c]; with accumulate, combined with what y holds.
+    void (*reduce_rows_f32)(Reduce, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride, float* y,
+                            bool accumulate) noexcept;
+    float (*sum_exp_f32)(size_t n, const float* x, float shift) noexcept;    // sum of exp(x - shift)
+    float (*sum_sq_dev_f32)(size_t n, const float* x, float mean) noexcept;  // sum of (x - mean)^2
+    float (*dot_f32)(size_t n, const float* x, const float* y) noexcept;
+
+    // One row. y = softmax(x * scale + mask); mask may be null. A row that is -inf everywhere gives zeros if
+    // masked, NaN (as ONNX) if not.
+    void (*softmax_f32)(size_t n, const float* x, float scale, const float* mask, float* y) noexcept;
+    void (*log_softmax_f32)(size_t n, const float* x, float* y) noexcept;
+    // y = (x - mean) / sqrt(var + eps) * scale + bias; bias may be null. mean and 1/sqrt(var + eps) are stored
+    // where the pointers are not null.
+    void (*layer_norm_f32)(size_t n, const float* x, const float* scale, const float* bias, float eps, float* y,
+                           float* mean, float* inv_std) noexcept;
+    void (*rms_norm_f32)(size_t n, const float* x, const float* scale, float eps, float* y) noexcept;
+
+    // dst[c * dst_stride + r] = src[r * src_stride + c]; elements of 1, 2, 4 or 8 bytes.
+    void (*transpose)(size_t element_size, size_t rows, size_t cols, const void* src, ptrdiff_t src_stride, void* dst,
+                      ptrdiff_t dst_stride) noexcept;
+
+    // Conversions round to nearest even and keep NaN.
+    void (*f16_to_f32)(size_t n, const uint16_t* x, float* y) noexcept;
+    void (*f32_to_f16)(size_t n, const float* x, uint16_t* y) noexcept;
+    void (*bf16_to_f32)(size_t n, const uint16_t* x, float* y) noexcept;
+    void (*f32_to_bf16)(size_t n, const float* x, uint16_t* y) noexcept;
+    void (*u8_to_f32)(size_t n, const uint8_t* x, float* y) noexcept;
+    void (*s8_to_f32)(size_t n, const int8_t* x, float* y) noexcept;
+    void (*i32_to_f32)(size_t n, const int32_t* x, float* y) noexcept;
+    // y = saturate(round_half_even(x / scale) + zero), a true division. Steps 0 or 1; zero may be null. NaN gives
+    // saturate(zero).
+    void (*quantize_u8)(size_t n, const float* x, const float* scale, size_t scale_step, const uint8_t* zero,
+                        size_t zero_step, uint8_t* y) noexcept;
+    void (*quantize_s8)(size_t n, const float* x, const float* scale, size_t scale_step, const int8_t* zero,
+                        size_t zero_step, int8_t* y) noexcept;
+    // y = (x - zero) * scale.
+    void (*dequantize_u8)(size_t n, const uint8_t* x, const float* scale, size_t scale_step, const uint8_t* zero,
+                          size_t zero_step, float* y) noexcept;
+    void (*dequantize_s8)(size_t n, const int8_t* x, const float* scale, size_t scale_step, const int8_t* zero,
+                          size_t zero_step, float* y) noexcept;
+    void (*dequantize_i32)(size_t n, const int32_t* x, const float* scale, size_t scale_step, float* y) noexcept;
+    // y = saturate(round_half_even(float(x) * scale) + zero).
+    void (*requantize_u8)(size_t n, const int32_t* x, const float* scale, size_t scale_step, int32_t zero,
+                          uint8_t* y) noexcept;
+    void (*requantize_s8)(size_t n, const int32_t* x, const float* scale, size_t scale_step, int32_t zero,
+                          int8_t* y) noexcept;
+    void (*min_max_f32)(size_t n, const float* x, float* min, float* max) noexcept;
+
+    // c = sigmoid(f) c_prev + sigmoid(i) tanh(g); h = sigmoid(o) tanh(c). All arguments pre-activation.
+    void (*lstm_cell_f32)(size_t n, const float* i, const float* o, const float* f, const float* g, const float* c_prev,
+                          float* c, float* h) noexcept;
+    // y = sigmoid(r) * h.
+    void (*gru_reset_f32)(size_t n, const float* r, const float* h, float* y) noexcept;
+    // h = (1 - sigmoid(z)) tanh(g) + sigmoid(z) h_prev.
+    void (*gru_update_f32)(size_t n, const float* z, const float* g, const float* h_prev, float* h) noexcept;
+};
+
+constexpr int32_t tap_padding = -1, tap_outside = -2;
+
+// ---------------------------------------------------------------------------------------------------- dispatch
+// The table in use: the best the CPU runs, or the one LINNET_ISA names; chosen at the first call. If LINNET_ISA names
+// a table that this CPU cannot run, the first call to select_kernels says so; kernels() itself falls back to the best.
+const Kernels& kernels() noexcept;
+
+// Names of the tables compiled in, best first, null-terminated: "avx512" "avx2" "generic", or "neon_dot" "neon"
+// "generic".
+const char* const* kernel_names() noexcept;
+
+// Null if the name is unknown or this CPU cannot run that table.
+const Kernels* kernels_for(const char* name) noexcept;
+
+// Makes kernels() return the named table; null or "" means LINNET_ISA, or else the best. Throws std::runtime_error
+// with a clear sentence if it is unknown or unsupported here. Call it before plans are made (packed weights belong to
+// one table).
+const Kernels& select_kernels(const char* name);
+
+}  // namespace linnet::kernels

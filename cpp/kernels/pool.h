@@ -1,0 +1,54 @@
+// Max and average pooling over tap offsets.
+#pragma once
+
+namespace linnet::kernels::LINNET_ISA {
+
+template <bool is_max>
+LINNET_INLINE void pool(const PoolF32& p, size_t begin, size_t end) {
+    constexpr int block = 4;
+    for (size_t pixel = begin; pixel < end; ++pixel) {
+        float* y = p.y + (ptrdiff_t)pixel * p.y_stride;
+        const int32_t* offsets = p.offsets + pixel;
+        float inverse = 1;
+        if constexpr (!is_max) {
+            size_t count = 0;
+            for (size_t t = 0; t < p.taps; ++t) {
+                const int32_t o = offsets[t * p.offsets_ld];
+                count += o >= 0 || (p.count_include_pad && o == tap_padding);
+            }
+            inverse = count ? (float)count : 1;
+        }
+        const f32 start = splat(is_max ? -__builtin_inff() : 0.0f), divisor = splat(inverse);
+        const auto join = LINNET_LAMBDA_2(acc, x) {
+            if constexpr (is_max) return select(is_nan(acc), acc, max(acc, x));
+            else return acc + x;
+        };
+        const auto finish_one = LINNET_LAMBDA(acc) { return is_max ? acc : acc / divisor; };
+        size_t c = 0;
+        for (; c + block * lanes <= p.channels; c += block * lanes) {
+            f32 acc[block];
+            unroll<block>(LINNET_LAMBDA(i) { acc[i] = start; });
+            for (size_t t = 0; t < p.taps; ++t) {
+                const int32_t o = offsets[t * p.offsets_ld];
+                if (o < 0) continue;
+                const float* x = p.x + o + c;
+                unroll<block>(LINNET_LAMBDA(i) { acc[i] = join(acc[i], load(x + i * lanes)); });
+            }
+            unroll<block>(LINNET_LAMBDA(i) { store(y + c + i * lanes, finish_one(acc[i])); });
+        }
+        for (; c < p.channels; c += lanes) {
+            const size_t left = p.channels - c;
+            f32 acc = start;
+            for (size_t t = 0; t < p.taps; ++t) {
+                const int32_t o = offsets[t * p.offsets_ld];
+                if (o >= 0) acc = join(acc, load_some(p.x + o + c, left));
+            }
+            store_some(y + c, finish_one(acc), left);
+        }
+    }
+}
+
+static void max_pool_f32(const PoolF32& p, size_t begin, size_t end) noexcept { pool<true>(p, begin, end); }
+static void avg_pool_f32(const PoolF32& p, size_t begin, size_t end) noexcept { pool<false>(p, begin, end); }
+
+}  // namespace linnet::kernels::LINNET_ISA

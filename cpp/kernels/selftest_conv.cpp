@@ -1,0 +1,199 @@
+// Convolution, depthwise convolution and pools against direct loops.
+#include <algorithm>
+
+#include "kernels/selftest.h"
+
+namespace linnet::kernels::test {
+namespace {
+
+Window window(size_t d, size_t h, size_t w, size_t k, size_t s, size_t dil, size_t pad, size_t x_stride) {
+    Window v;
+    const size_t in[3] = {d, h, w};
+    for (int i = 0; i < 3; ++i) {
+        v.in[i] = in[i];
+        if (in[i] == 1) continue;
+        v.kernel[i] = k;
+        v.stride[i] = s;
+        v.dilation[i] = dil;
+        v.pad_begin[i] = v.pad_end[i] = (ptrdiff_t)pad;
+        v.out[i] = (in[i] + 2 * pad - dil * (k - 1) - 1) / s + 1;
+    }
+    v.x_stride[2] = x_stride;
+    v.x_stride[1] = w * x_stride;
+    v.x_stride[0] = h * w * x_stride;
+    return v;
+}
+
+void conv_case(const Kernels& K, Tally& tally, Random& rng, const Window& w, size_t cin, size_t cout, size_t variant) {
+    const size_t pixels = w.pixels(), taps = w.taps(), ldc = cout + rng.below(3);
+    Edged<int32_t> offsets(taps * pixels);
+    fill_taps(w, offsets.data(), pixels);
+    const auto x = random_floats(rng, w.in[0] * w.in[1] * w.in[2] * w.x_stride[2]);
+    const auto weights = random_floats(rng, cout * cin * taps), column = random_floats(rng, cout),
+               tensor = random_floats(rng, pixels * ldc);
+    const Edged<float> zero(cin, 0.0f);
+    const size_t panels = (cout + K.gemm_cols - 1) / K.gemm_cols;
+    Edged<float> packed(K.pack_b_f32_size(taps, cin, cout));
+    K.pack_b_f32({taps, cin, cout, 1, (ptrdiff_t)taps, (ptrdiff_t)(taps * cin)}, weights.data(), packed.data(), 0,
+                 panels);
+    const auto steps = epilogue_variant(variant, column.data(), tensor.data(), (ptrdiff_t)ldc);
+    Guarded<float> y(pixels * ldc), split(pixels * ldc);
+    ConvF32 c;
+    c.pixels = pixels;
+    c.n = cout;
+    c.taps = taps;
+    c.k = cin;
+    c.x = x.data();
+    c.offsets = offsets.data();
+    c.offsets_ld = pixels;
+    c.zero = zero.data();
+    c.b = packed.data();
+    c.c = y.data();
+    c.ldc = (ptrdiff_t)ldc;
+    c.epilogue = {steps.data(), steps.size()};
+    K.conv_f32(c, 0, pixels, 0, panels);
+    bool ok = true;
+    for (size_t p = 0; p < pixels; ++p)
+        for (size_t o = 0; o < cout; ++o) {
+            double sum = 0;
+            for (size_t t = 0; t < taps; ++t)
+                for (size_t i = 0; i < cin && offsets[t * pixels + p] >= 0; ++i)
+                    sum += (double)x[(size_t)offsets[t * pixels + p] + i] * weights[(o * cin + i) * taps + t];
+            ok = ok && near(y[p * ldc + o], reference_epilogue(c.epilogue, sum, p, o), 1e-5 * (1 + (double)taps));
+        }
+    tally.check(ok && y.intact(), name("conv_f32 pixels cin cout taps", {pixels, cin, cout, taps}));
+    c.c = split.data();
+    const size_t cut = rng.below(pixels + 1);
+    K.conv_f32(c, 0, cut, 0, panels);
+    K.conv_f32(c, cut, pixels, 0, panels);
+    tally.check(!std::memcmp(y.data(), split.data(), pixels * ldc * 4), name("conv_f32 split", {pixels, cin, cout}));
+}
+
+void depthwise_case(const Kernels& K, Tally& tally, Random& rng, size_t h, size_t w, size_t channels, size_t k,
+                    size_t s, size_t dil, size_t pad, size_t variant) {
+    DepthwiseF32 d;
+    d.in_h = h;
+    d.in_w = w;
+    d.channels = channels;
+    d.kernel_h = h == 1 ? 1 : k;
+    d.kernel_w = k;
+    d.stride_h = h == 1 ? 1 : s;
+    d.stride_w = s;
+    d.dilation_h = d.dilation_w = dil;
+    d.pad_top = h == 1 ? 0 : (ptrdiff_t)pad;
+    d.pad_left = (ptrdiff_t)pad;
+    d.out_h = h == 1 ? 1 : (h + 2 * pad - dil * (k - 1) - 1) / s + 1;
+    d.out_w = (w + 2 * pad - dil * (k - 1) - 1) / s + 1;
+    const size_t xs = channels + rng.below(3), ys = channels + rng.below(3), taps = d.kernel_h * k;
+    const auto x = random_floats(rng, (h * w - 1) * xs + channels), weights = random_floats(rng, taps * channels),
+               column = random_floats(rng, channels), tensor = random_floats(rng, d.out_h * d.out_w * ys);
+    const Edged<float> zero(channels, 0.0f);
+    const auto steps = epilogue_variant(variant, column.data(), tensor.data(), (ptrdiff_t)ys);
+    Guarded<float> y(d.out_h * d.out_w * ys), split(y.size());
+    d.x = x.data();
+    d.x_stride = (ptrdiff_t)xs;
+    d.x_row_stride = (ptrdiff_t)(xs * w);
+    Edged<float> packed(K.pack_depthwise_f32_size(taps, channels));
+    K.pack_depthwise_f32(taps, channels, weights.data(), (ptrdiff_t)channels, 1, packed.data());
+    d.w = packed.data();
+    d.zero = zero.data();
+    d.y = y.data();
+    d.y_stride = (ptrdiff_t)ys;
+    d.y_row_stride = (ptrdiff_t)(ys * d.out_w);
+    d.epilogue = {steps.data(), steps.size()};
+    K.depthwise_f32(d, 0, d.out_h);
+    bool ok = true;
+    for (size_t oh = 0; oh < d.out_h; ++oh)
+        for (size_t ow = 0; ow < d.out_w; ++ow) {
+            const size_t p = oh * d.out_w + ow;
+            for (size_t c = 0; c < ys; ++c) {
+                if (c >= channels) {
+                    ok = ok && y[p * ys + c] == 77;
+                    continue;
+                }
+                double sum = 0;
+                for (size_t i = 0; i < d.kernel_h; ++i)
+                    for (size_t j = 0; j < k; ++j) {
+                        const ptrdiff_t ih = (ptrdiff_t)(oh * d.stride_h + i * dil) - d.pad_top;
+                        const ptrdiff_t iw = (ptrdiff_t)(ow * s + j * dil) - d.pad_left;
+                        if (ih < 0 || iw < 0 || ih >= (ptrdiff_t)h || iw >= (ptrdiff_t)w) continue;
+                        sum += (double)x[((size_t)ih * w + (size_t)iw) * xs + c] * weights[(i * k + j) * channels + c];
+                    }
+                ok = ok && near(y[p * ys + c], reference_epilogue(d.epilogue, sum, p, c), 1e-5 * (1 + (double)taps));
+            }
+        }
+    tally.check(ok && y.intact(),
+                name("depthwise h w c k s dil pad epilogue", {h, w, channels, k, s, dil, pad, variant}));
+    d.y = split.data();
+    const size_t cut = rng.below(d.out_h + 1);
+    K.depthwise_f32(d, 0, cut);
+    K.depthwise_f32(d, cut, d.out_h);
+    tally.check(!std::memcmp(y.data(), split.data(), y.size() * 4), name("depthwise split", {h, w, channels, k, s}));
+}
+
+void pool_case(const Kernels& K, Tally& tally, Random& rng, const Window& w, size_t channels) {
+    const size_t pixels = w.pixels(), taps = w.taps(), ys = channels + 1;
+    Edged<int32_t> offsets(taps * pixels);
+    fill_taps(w, offsets.data(), pixels);
+    auto x = random_floats(rng, w.in[0] * w.in[1] * w.in[2] * w.x_stride[2]);
+    x[rng.below(x.size())] = NAN;
+    for (int kind = 0; kind < 3; ++kind) {
+        Guarded<float> y(pixels * ys);
+        PoolF32 p;
+        p.pixels = pixels;
+        p.taps = taps;
+        p.channels = channels;
+        p.x = x.data();
+        p.offsets = offsets.data();
+        p.offsets_ld = pixels;
+        p.y = y.data();
+        p.y_stride = (ptrdiff_t)ys;
+        p.count_include_pad = kind == 2;
+        const size_t cut = rng.below(pixels + 1);
+        (kind == 0 ? K.max_pool_f32 : K.avg_pool_f32)(p, 0, cut);
+        (kind == 0 ? K.max_pool_f32 : K.avg_pool_f32)(p, cut, pixels);
+        bool ok = true;
+        for (size_t q = 0; q < pixels; ++q)
+            for (size_t c = 0; c < channels; ++c) {
+                double sum = 0, top = -INFINITY, count = 0;
+                for (size_t t = 0; t < taps; ++t) {
+                    const int32_t o = offsets[t * pixels + q];
+                    count += o >= 0 || (kind == 2 && o == tap_padding);
+                    if (o < 0) continue;
+                    const double v = x[(size_t)o + c];
+                    sum += v;
+                    top = top != top || v != v ? NAN : std::max(top, v);
+                }
+                ok = ok && near(y[q * ys + c], kind == 0 ? top : count ? sum / count : 0, 1e-5);
+            }
+        tally.check(ok && y.intact(), name("pool kind pixels channels taps", {(size_t)kind, pixels, channels, taps}));
+    }
+}
+
+}  // namespace
+
+void test_conv(const Kernels& K, Tally& tally) {
+    Random rng;
+    size_t turn = 0;
+    for (const size_t k : {1, 2, 3, 5})
+        for (const size_t s : {1, 2})
+            for (const size_t dil : {1, 2})
+                for (const size_t cin : {1, 3, 8, 17}) {
+                    const size_t cout = 1 + rng.below(70), v = turn++ % epilogue_variants;
+                    conv_case(K, tally, rng, window(1, 10, 11, k, s, dil, k / 2, cin + 1), cin, cout, v);
+                    conv_case(K, tally, rng, window(1, 1, 23, k, s, dil, k - 1, cin), cin, cout, v);
+                    if (k < 4) conv_case(K, tally, rng, window(4, 5, 6, k, s, dil, 1, cin), cin, cout, v);
+                    pool_case(K, tally, rng, window(1, 9, 10, k, s, dil, k / 2, cin * 5 + 1), cin * 5);
+                }
+    for (const size_t k : {2, 3, 5})
+        for (const size_t s : {1, 2, 3})
+            for (const size_t channels : {1, 4, 8, 13, 16, 24, 33, 100, 150, 300}) {
+                const size_t v = turn++ % epilogue_variants;
+                depthwise_case(K, tally, rng, 7, 7, channels, k, s, 1, k / 2, v);
+                depthwise_case(K, tally, rng, 9, 10, channels, k, s, 1 + turn % 2, turn % 3,
+                               (v + 1) % epilogue_variants);
+                depthwise_case(K, tally, rng, 1, 21, channels, k, s, 1, k - 1, (v + 2) % epilogue_variants);
+            }
+}
+
+}  // namespace linnet::kernels::test

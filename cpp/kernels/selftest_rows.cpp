@@ -1,0 +1,323 @@
+// Elementwise, row and conversion kernels.
+#include <algorithm>
+#include <limits>
+
+#include "kernels/selftest.h"
+
+namespace linnet::kernels::test {
+namespace {
+
+const size_t sizes[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 23, 31, 32, 33, 40, 63, 64, 65, 100, 257};
+
+void map_case(const Kernels& K, Tally& tally, Random& rng, Unary fn) {
+    float lo = -12, hi = 12, a = 0.7f, b = 0.3f;
+    if (fn == Unary::asin || fn == Unary::acos || fn == Unary::atanh) lo = -1, hi = 1;
+    if (fn == Unary::sqrt || fn == Unary::log) lo = 0;
+    if (fn == Unary::acosh) lo = 1;
+    if (fn == Unary::clip) a = -1.5f, b = 2.5f;
+    double worst = 0, worst_at = 0;
+    for (const size_t n : sizes) {
+        auto x = random_floats(rng, n, lo, hi);
+        for (float& v : x) {
+            if (rng.below(8) == 0) v = (float)std::lround(v) + (rng.below(2) ? 0.5f : 0.0f);
+            v = std::min(hi, std::max(lo, v));
+        }
+        Guarded<float> y(n), same(n);
+        std::copy(x.begin(), x.end(), same.data());
+        K.map_f32(fn, n, x.data(), y.data(), a, b);
+        K.map_f32(fn, n, same.data(), same.data(), a, b);
+        for (size_t i = 0; i < n; ++i) {
+            const double want = reference_unary(fn, x[i], a, b);
+            const double error = std::fabs(y[i] - want) / (1e-6 + std::fabs(want));
+            if (!(error <= worst)) worst = error, worst_at = x[i];
+        }
+        tally.check(y.intact() && same.intact() && !std::memcmp(y.data(), same.data(), n * 4),
+                    name("map_f32 guard or in place, fn n", {(size_t)fn, n}));
+    }
+    // Cancellation in gelu and the like is absolute, not relative: 1e-6 is added to the divisor above.
+    tally.check(
+        worst < 2e-6 || (worst < 0.12 && (fn == Unary::gelu_erf || fn == Unary::gelu_tanh)),
+        name("map_f32 fn", {(size_t)fn}) + " error " + std::to_string(worst) + " at " + std::to_string(worst_at));
+    // Special values.
+    const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-40f, 3e38f, -3e38f};
+    float y[8];
+    K.map_f32(fn, 8, special, y, a, b);
+    const bool nan_kept = std::isnan(y[0]);
+    tally.check(nan_kept, name("map_f32 keeps NaN, fn", {(size_t)fn}));
+    const bool plain = fn == Unary::exp || fn == Unary::log || fn == Unary::tanh || fn == Unary::sigmoid ||
+                       fn == Unary::erf || fn == Unary::relu || fn == Unary::abs || fn == Unary::floor ||
+                       fn == Unary::ceil || fn == Unary::round || fn == Unary::sqrt || fn == Unary::sign ||
+                       fn == Unary::clip || fn == Unary::softplus || fn == Unary::elu || fn == Unary::neg;
+    for (int i = 1; i < 8 && plain; ++i) {
+        const double want = (float)reference_unary(fn, special[i], a, b);
+        tally.check(near(y[i], want, 1e-6 * std::fabs(want) + 1e-38),
+                    name("map_f32 special, fn i", {(size_t)fn, (size_t)i}) + " got " + std::to_string(y[i]) + " want " +
+                        std::to_string(want));
+    }
+}
+
+// Largest error in units in the last place over a sweep.
+void ulp_case(const Kernels& K, Tally& tally, Unary fn, float lo, float hi, double limit) {
+    constexpr size_t n = 200000;
+    Edged<float> x(n), y(n);
+    for (size_t i = 0; i < n; ++i) x[i] = lo + (hi - lo) * (float)i / (float)n;
+    K.map_f32(fn, n, x.data(), y.data(), 0, 0);
+    double worst = 0;
+    float at = 0;
+    for (size_t i = 0; i < n; ++i) {
+        const double want = reference_unary(fn, x[i], 0, 0);
+        int exponent;
+        std::frexp(want, &exponent);
+        const double ulp = std::ldexp(1.0, std::max(exponent - 24, -149));
+        const double error = std::fabs(y[i] - want) / ulp;
+        if (!(error <= worst)) worst = error, at = x[i];
+    }
+    tally.check(worst <= limit,
+                name("ulp of fn", {(size_t)fn}) + ": " + std::to_string(worst) + " at " + std::to_string(at));
+}
+
+void binary_cases(const Kernels& K, Tally& tally, Random& rng) {
+    for (int op = 0; op < (int)Binary::count; ++op)
+        for (const size_t n : sizes)
+            for (int steps = 0; steps < 3; ++steps) {
+                const size_t sa = steps != 1, sb = steps != 2;
+                auto a = random_floats(rng, n + 1, (Binary)op == Binary::pow ? 0.1f : -3, 3),
+                     b = random_floats(rng, n + 1, -3, 3);
+                if (n > 2) a[n / 2] = NAN, b[n / 3] = NAN;
+                a.resize(sa ? n : 1);
+                b.resize(sb ? n : 1);
+                Guarded<float> y(n);
+                K.binary_f32((Binary)op, n, a.data(), sa, b.data(), sb, y.data());
+                bool ok = y.intact();
+                for (size_t i = 0; i < n; ++i) {
+                    const double u = a[i * sa], v = b[i * sb], nan = u != u || v != v ? NAN : 0;
+                    const double want[] = {u + v,
+                                           u - v,
+                                           u * v,
+                                           u / v,
+                                           nan + std::min(u, v),
+                                           nan + std::max(u, v),
+                                           std::pow(u, v),
+                                           u < 0 ? u * v : u,
+                                           std::fmod(u, v)};
+                    ok = ok && near(y[i], want[op], 1e-6 * std::fabs(want[op]));
+                }
+                tally.check(ok, name("binary_f32 op n steps", {(size_t)op, n, (size_t)steps}));
+                for (int c = 0; c < (int)Compare::count; ++c) {
+                    Guarded<uint8_t> r(n);
+                    K.compare_f32((Compare)c, n, a.data(), sa, a.data(), 0, r.data());
+                    bool good = r.intact();
+                    for (size_t i = 0; i < n; ++i) {
+                        const float u = a[i * sa], v = a[0];
+                        const bool want[] = {u == v, u<v, u <= v, u> v, u >= v};
+                        good = good && r[i] == want[c];
+                    }
+                    tally.check(good, name("compare_f32 op n", {(size_t)c, n}));
+                }
+            }
+    const int32_t a[] = {INT32_MAX, -5, 7, INT32_MIN, 3}, b[] = {1, 2, -3, -1, 3};
+    int32_t y[5];
+    K.binary_i32(Binary::add, 5, a, 1, b, 1, y);
+    tally.check(y[0] == INT32_MIN && y[1] == -3 && y[4] == 6, "binary_i32 add");
+    K.binary_i32(Binary::max, 5, a, 1, b, 0, y);
+    tally.check(y[0] == INT32_MAX && y[1] == 1 && y[3] == 1, "binary_i32 max");
+    const uint8_t cond[] = {1, 0, 1, 0, 2};
+    K.where(4, 5, cond, 1, a, 1, b, 0, y);
+    tally.check(y[0] == a[0] && y[1] == 1 && y[2] == 7 && y[3] == 1 && y[4] == 3, "where");
+}
+
+}  // namespace
+
+void test_elementwise(const Kernels& K, Tally& tally) {
+    Random rng;
+    for (int fn = 0; fn < (int)Unary::count; ++fn) map_case(K, tally, rng, (Unary)fn);
+    const double loose = std::strcmp(K.isa, "generic") ? 1 : 1.5;  // no fused multiply-add there
+    ulp_case(K, tally, Unary::exp, -103, 88.7f, 2 * loose);
+    ulp_case(K, tally, Unary::log, 1e-30f, 4, 2 * loose);
+    ulp_case(K, tally, Unary::log, 4, 1e30f, 2 * loose);
+    ulp_case(K, tally, Unary::tanh, -10, 10, 3 * loose);
+    ulp_case(K, tally, Unary::erf, -5, 5, 3 * loose);
+    ulp_case(K, tally, Unary::sigmoid, -80, 20, 3 * loose);
+    ulp_case(K, tally, Unary::sin, -3, 3, 2 * loose);
+    ulp_case(K, tally, Unary::cos, -1.5f, 1.5f, 2 * loose);
+    binary_cases(K, tally, rng);
+}
+
+void test_rows(const Kernels& K, Tally& tally) {
+    Random rng;
+    for (const size_t n : sizes)
+        for (int op = 0; op < (int)Reduce::count; ++op) {
+            const auto x = random_floats(rng, n, 0.5f, 1.5f);
+            const double start[] = {0, -INFINITY, INFINITY, 1, 0, 0};
+            const auto join = [op](double acc, double v) {
+                const double out[] = {acc + v, std::max(acc, v),   std::min(acc, v),
+                                      acc * v, acc + std::fabs(v), acc + v * v};
+                return out[op];
+            };
+            double want = start[op];
+            for (const float v : x) want = join(want, v);
+            tally.check(near(K.reduce_f32((Reduce)op, n, x.data()), want, 4e-6 * std::fabs(want)),
+                        name("reduce_f32 op n", {(size_t)op, n}));
+            const size_t rows = 1 + rng.below(600), stride = n + 2;
+            const auto m = random_floats(rng, rows * stride, 0.9f, 1.1f);
+            Guarded<float> y(n), z(n);
+            K.reduce_rows_f32((Reduce)op, rows, n, m.data(), (ptrdiff_t)stride, y.data(), false);
+            K.reduce_rows_f32((Reduce)op, rows / 2, n, m.data(), (ptrdiff_t)stride, z.data(), false);
+            K.reduce_rows_f32((Reduce)op, rows - rows / 2, n, m.data() + rows / 2 * stride, (ptrdiff_t)stride, z.data(),
+                              true);
+            bool ok = y.intact() && z.intact();
+            for (size_t c = 0; c < n; ++c) {
+                want = start[op];
+                for (size_t r = 0; r < rows; ++r) want = join(want, m[r * stride + c]);
+                ok = ok && near(y[c], want, 3e-5 * std::fabs(want)) && near(z[c], want, 3e-5 * std::fabs(want));
+            }
+            tally.check(ok, name("reduce_rows_f32 op rows n", {(size_t)op, rows, n}));
+        }
+    for (const size_t n : sizes) {
+        const auto x = random_floats(rng, n, -5, 5), g = random_floats(rng, n), h = random_floats(rng, n);
+        Guarded<float> y(n), z(n);
+        double top = -INFINITY, sum = 0, mean = 0, var = 0, sq = 0, dot = 0;
+        for (size_t i = 0; i < n; ++i) {
+            top = std::max(top, (double)(x[i] * 0.5f + g[i]));
+            mean += x[i] / (double)n;
+            sq += (double)x[i] * x[i] / (double)n;
+            dot += (double)x[i] * g[i];
+        }
+        for (size_t i = 0; i < n; ++i) {
+            sum += std::exp(x[i] * 0.5f + g[i] - top);
+            var += (x[i] - mean) * (x[i] - mean) / (double)n;
+        }
+        K.softmax_f32(n, x.data(), 0.5f, g.data(), y.data());
+        bool ok = y.intact();
+        for (size_t i = 0; i < n; ++i) ok = ok && near(y[i], std::exp(x[i] * 0.5f + g[i] - top) / sum, 1e-6);
+        tally.check(ok, name("softmax_f32 n", {n}));
+        K.softmax_f32(n, x.data(), 1, nullptr, y.data());
+        K.log_softmax_f32(n, x.data(), z.data());
+        ok = y.intact() && z.intact();
+        for (size_t i = 0; i < n; ++i) ok = ok && near(std::log(y[i]), z[i], 1e-5);
+        tally.check(ok, name("log_softmax_f32 n", {n}));
+        float m = 0, inv = 0;
+        K.layer_norm_f32(n, x.data(), g.data(), h.data(), 1e-5f, y.data(), &m, &inv);
+        K.rms_norm_f32(n, x.data(), g.data(), 1e-5f, z.data());
+        ok = y.intact() && z.intact();
+        for (size_t i = 0; i < n; ++i) {
+            ok = ok && near(y[i], (x[i] - mean) / std::sqrt(var + 1e-5) * g[i] + h[i], 2e-5 * (n < 2 ? 100 : 1));
+            ok = ok && near(z[i], x[i] / std::sqrt(sq + 1e-5) * g[i], 1e-5);
+        }
+        tally.check(ok, name("layer_norm_f32, rms_norm_f32 n", {n}));
+        tally.check(near(K.dot_f32(n, x.data(), g.data()), dot, 1e-5 * (1 + (double)n)), name("dot_f32 n", {n}));
+        Guarded<float> c(n), hh(n);
+        K.lstm_cell_f32(n, x.data(), g.data(), h.data(), x.data(), g.data(), c.data(), hh.data());
+        K.gru_update_f32(n, x.data(), g.data(), h.data(), z.data());
+        ok = c.intact() && hh.intact() && z.intact();
+        const auto s = [](double v) { return 1 / (1 + std::exp(-v)); };
+        for (size_t i = 0; i < n; ++i) {
+            const double cell = s(h[i]) * g[i] + s(x[i]) * std::tanh(x[i]);
+            ok = ok && near(c[i], cell, 1e-6) && near(hh[i], s(g[i]) * std::tanh(cell), 1e-6);
+            ok = ok && near(z[i], (1 - s(x[i])) * std::tanh(g[i]) + s(x[i]) * h[i], 1e-6);
+        }
+        tally.check(ok, name("lstm_cell_f32, gru_update_f32 n", {n}));
+        Edged<float> minus(n, -INFINITY);
+        K.softmax_f32(n, x.data(), 1, minus.data(), y.data());
+        ok = true;
+        for (size_t i = 0; i < n; ++i) ok = ok && y[i] == 0;
+        tally.check(ok, name("softmax_f32 all masked n", {n}));
+    }
+    for (const size_t es : {1, 2, 4, 8})
+        for (const size_t rows : {1, 3, 4, 5, 16, 17, 40})
+            for (const size_t cols : {1, 2, 4, 7, 16, 33}) {
+                const size_t ss = cols + 1, ds = rows + 2;
+                Edged<uint8_t> src(((rows - 1) * ss + cols) * es);
+                for (auto& v : src) v = (uint8_t)rng.next();
+                Guarded<uint8_t> dst(cols * ds * es);
+                K.transpose(es, rows, cols, src.data(), (ptrdiff_t)ss, dst.data(), (ptrdiff_t)ds);
+                bool ok = dst.intact();
+                for (size_t r = 0; r < rows; ++r)
+                    for (size_t c = 0; c < cols; ++c)
+                        ok = ok && !std::memcmp(dst.data() + (c * ds + r) * es, src.data() + (r * ss + c) * es, es);
+                tally.check(ok, name("transpose size rows cols", {es, rows, cols}));
+            }
+}
+
+void test_convert(const Kernels& K, Tally& tally) {
+    Random rng;
+    // Every half: to float and back must be the identity (NaN stays NaN).
+    Edged<uint16_t> half(65536), back(65536);
+    Edged<float> f(65536);
+    for (size_t i = 0; i < 65536; ++i) half[i] = (uint16_t)i;
+    K.f16_to_f32(65535, half.data(), f.data());
+    K.f32_to_f16(65535, f.data(), back.data());
+    bool ok = true;
+    for (size_t i = 0; i < 65535; ++i) {
+        const int e = (int)(i >> 10 & 31), mant = (int)(i & 1023);
+        const double mag = e == 31 ? (mant ? NAN : INFINITY)
+                           : e     ? std::ldexp(1024 + mant, e - 25)
+                                   : std::ldexp(mant, -24);
+        ok = ok && near(f[i], i >> 15 ? -mag : mag, 0) &&
+             (mag != mag ? std::isnan(f[i]) && (back[i] & 0x7fff) > 0x7c00 : back[i] == i);
+    }
+    tally.check(ok, "f16 round trip");
+    // Rounding: halfway between neighbours goes to the even one.
+    ok = true;
+    for (size_t i = 0; i + 1 < 0x7c00; ++i) {
+        const float mid[3] = {(f[i] + f[i + 1]) / 2, std::nextafter((f[i] + f[i + 1]) / 2, 0.0f),
+                              -(f[i] + f[i + 1]) / 2};
+        uint16_t got[3];
+        K.f32_to_f16(3, mid, got);
+        const uint16_t even = (uint16_t)(i & 1 ? i + 1 : i);
+        ok = ok && (i == 0x7bff - 0 || (got[0] == even && got[1] == i && got[2] == (even | 0x8000)));
+    }
+    tally.check(ok, "f16 rounding");
+    const float values[] = {1.0f, 1.00390625f, 1.01171875f, NAN, INFINITY, -2.5f, 3.4e38f};
+    uint16_t b16[7];
+    K.f32_to_bf16(7, values, b16);
+    tally.check(b16[0] == 0x3f80 && b16[1] == 0x3f80 && b16[2] == 0x3f82 && (b16[3] & 0x7fff) > 0x7f80 &&
+                    b16[4] == 0x7f80 && b16[5] == 0xc020 && b16[6] == 0x7f80,
+                "bf16 rounding");
+    float wide[7];
+    K.bf16_to_f32(7, b16, wide);
+    tally.check(wide[0] == 1 && wide[5] == -2.5f && std::isnan(wide[3]), "bf16 to f32");
+    for (const size_t n : sizes)
+        for (int step = 0; step < 2; ++step) {
+            auto x = random_floats(rng, n, -40, 40);
+            for (float& v : x)
+                if (rng.below(3) == 0) v = (float)(int)v * 0.25f + 0.125f;
+            if (n > 4) x[1] = 1e30f, x[2] = -INFINITY, x[3] = NAN;
+            Edged<float> scale(step ? n : 1);
+            Edged<uint8_t> zu(scale.size());
+            Edged<int8_t> zs(scale.size());
+            for (size_t i = 0; i < scale.size(); ++i)
+                scale[i] = step ? rng.uniform(0.1f, 0.5f) : 0.25f, zu[i] = (uint8_t)rng.next(),
+                zs[i] = (int8_t)rng.next();
+            Guarded<uint8_t> u(n);
+            Guarded<int8_t> s(n);
+            Guarded<float> du(n), ds(n);
+            K.quantize_u8(n, x.data(), scale.data(), (size_t)step, zu.data(), (size_t)step, u.data());
+            K.quantize_s8(n, x.data(), scale.data(), (size_t)step, zs.data(), (size_t)step, s.data());
+            K.dequantize_u8(n, u.data(), scale.data(), (size_t)step, zu.data(), (size_t)step, du.data());
+            K.dequantize_s8(n, s.data(), scale.data(), (size_t)step, zs.data(), (size_t)step, ds.data());
+            bool good = u.intact() && s.intact() && du.intact() && ds.intact();
+            for (size_t i = 0; i < n; ++i) {
+                const size_t k = step ? i : 0;
+                double q = std::nearbyint(x[i] / scale[k]);
+                if (q != q) q = 0;
+                good = good && u[i] == std::min(255.0, std::max(0.0, q + zu[k])) &&
+                       s[i] == std::min(127.0, std::max(-128.0, q + zs[k]));
+                good = good && du[i] == (float)(u[i] - zu[k]) * scale[k] && ds[i] == (float)(s[i] - zs[k]) * scale[k];
+            }
+            tally.check(good, name("quantize, dequantize n step", {n, (size_t)step}));
+            Edged<int32_t> acc(n);
+            for (auto& v : acc) v = (int32_t)rng.next() % 4000 - 2000;
+            K.requantize_u8(n, acc.data(), scale.data(), (size_t)step, 100, u.data());
+            K.requantize_s8(n, acc.data(), scale.data(), (size_t)step, -5, s.data());
+            good = true;
+            for (size_t i = 0; i < n; ++i) {
+                const float q = std::nearbyint((float)acc[i] * scale[step ? i : 0]);
+                good = good && u[i] == std::min(255.0f, std::max(0.0f, q + 100)) &&
+                       s[i] == std::min(127.0f, std::max(-128.0f, q - 5));
+            }
+            tally.check(good && u.intact() && s.intact(), name("requantize n step", {n, (size_t)step}));
+        }
+}
+
+}  // namespace linnet::kernels::test

@@ -1,0 +1,66 @@
+// Vocabulary for x86 with AVX2, FMA and F16C.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/kernels.h"
+
+#define LINNET_ISA avx2
+
+namespace linnet::kernels::avx2 {
+
+#define LINNET_INLINE static inline __attribute__((always_inline))
+
+constexpr int lanes = 8;
+typedef __m256 f32;
+typedef int32_t i32 __attribute__((vector_size(32), may_alias));
+
+constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
+constexpr int dot_mr = 4, dot_nv = 2;
+constexpr bool dot_wants_signed = false;
+
+LINNET_INLINE f32 splat(float x) { return _mm256_set1_ps(x); }
+LINNET_INLINE i32 splat_i(int32_t x) { return (i32)_mm256_set1_epi32(x); }
+LINNET_INLINE f32 fma(f32 a, f32 b, f32 c) { return _mm256_fmadd_ps(a, b, c); }
+LINNET_INLINE f32 max(f32 a, f32 b) { return _mm256_max_ps(a, b); }
+LINNET_INLINE f32 min(f32 a, f32 b) { return _mm256_min_ps(a, b); }
+// Makes v a register: GCC otherwise repeats a load at every use, or moves it where registers are short.
+LINNET_INLINE void keep(f32& v) { __asm__("" : "+x"(v)); }
+LINNET_INLINE f32 round_even(f32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+LINNET_INLINE f32 sqrt(f32 x) { return _mm256_sqrt_ps(x); }
+LINNET_INLINE f32 floor(f32 x) { return _mm256_floor_ps(x); }
+LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm256_cvtps_epi32(x); }
+
+alignas(32) static const int32_t tail_mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+LINNET_INLINE __m256i mask_n(size_t n) { return _mm256_loadu_si256((const __m256i*)(tail_mask + 8 - n)); }
+LINNET_INLINE f32 load_n(const float* p, size_t n) { return _mm256_maskload_ps(p, mask_n(n)); }
+LINNET_INLINE void store_n(float* p, f32 v, size_t n) { _mm256_maskstore_ps(p, mask_n(n), v); }
+LINNET_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+LINNET_INLINE f32 load_f16(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
+    _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+// Bytes 0, 2 and 1, 3 of each group of four as 16-bit pairs: vpmaddwd is exact where vpmaddubsw saturates.
+struct DotA {
+    __m256i even, odd;
+};
+struct DotB {
+    __m256i even, odd;
+};
+LINNET_INLINE DotA dot_a(uint32_t x) {
+    const __m256i v = _mm256_set1_epi32((int)x);
+    return {_mm256_and_si256(v, _mm256_set1_epi16(255)), _mm256_srli_epi16(v, 8)};
+}
+LINNET_INLINE DotB dot_b(const void* p) {
+    const __m256i v = _mm256_loadu_si256((const __m256i*)p);
+    return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
+}
+LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
+    return (i32)_mm256_add_epi32((__m256i)acc,
+                                 _mm256_add_epi32(_mm256_madd_epi16(a.even, b.even), _mm256_madd_epi16(a.odd, b.odd)));
+}
+
+}  // namespace linnet::kernels::avx2
+
+#include "kernels/simd_common.h"

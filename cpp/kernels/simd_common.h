@@ -1,0 +1,115 @@
+// The part of the vocabulary that GNU vectors give on every instruction set. Included by simd_<isa>.h.
+#pragma once
+
+namespace linnet::kernels::LINNET_ISA {
+
+// Index that is a constant in unroll's body: GCC keeps an array of accumulators in registers only if every index is
+// one.
+template <int I>
+struct Int {
+    static constexpr int value = I;
+    constexpr operator int() const { return I; }
+};
+template <int N, int I = 0, class F>
+LINNET_INLINE void unroll(F&& f) {
+    if constexpr (I < N) {
+        f(Int<I>{});
+        unroll<N, I + 1>(f);
+    }
+}
+#define LINNET_MEMBER inline __attribute__((always_inline))
+#define LINNET_LAMBDA(arg) [&](auto arg) __attribute__((always_inline))
+#define LINNET_LAMBDA_2(first, second) [&](auto first, auto second) __attribute__((always_inline))
+
+typedef uint32_t u32 __attribute__((vector_size(sizeof(f32)), may_alias));
+typedef uint16_t u16_lanes __attribute__((vector_size(2 * lanes), may_alias));
+typedef uint8_t u8_lanes __attribute__((vector_size(lanes), may_alias));
+typedef int8_t s8_lanes __attribute__((vector_size(lanes), may_alias));
+
+LINNET_INLINE f32 load(const float* p) {
+    f32 v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+LINNET_INLINE void store(float* p, f32 v) { __builtin_memcpy(p, &v, sizeof v); }
+// n >= 1; the whole vector if n >= lanes.
+LINNET_INLINE f32 load_some(const float* p, size_t n) { return n >= (size_t)lanes ? load(p) : load_n(p, n); }
+LINNET_INLINE void store_some(float* p, f32 v, size_t n) {
+    if (n >= (size_t)lanes) store(p, v);
+    else store_n(p, v, n);
+}
+LINNET_INLINE i32 load_i(const int32_t* p) {
+    i32 v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+LINNET_INLINE void store_i(int32_t* p, i32 v) { __builtin_memcpy(p, &v, sizeof v); }
+template <class Lanes, class T>
+LINNET_INLINE i32 load_narrow(const T* p) {
+    Lanes v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, i32);
+}
+template <class Lanes, class T>
+LINNET_INLINE void store_narrow(T* p, i32 x) {
+    const Lanes v = __builtin_convertvector(x, Lanes);
+    __builtin_memcpy(p, &v, sizeof v);
+}
+
+LINNET_INLINE i32 bits(f32 x) { return (i32)x; }
+LINNET_INLINE f32 from_bits(i32 x) { return (f32)x; }
+LINNET_INLINE f32 to_float(i32 x) { return __builtin_convertvector(x, f32); }
+// Comparisons as masks of all ones or zeros.
+LINNET_INLINE i32 less(f32 a, f32 b) { return (i32)(a < b); }
+LINNET_INLINE i32 less_equal(f32 a, f32 b) { return (i32)(a <= b); }
+LINNET_INLINE i32 equal(f32 a, f32 b) { return (i32)(a == b); }
+LINNET_INLINE i32 is_nan(f32 a) { return (i32)(a != a); }
+LINNET_INLINE f32 select(i32 mask, f32 a, f32 b) { return from_bits((mask & bits(a)) | (~mask & bits(b))); }
+LINNET_INLINE i32 select(i32 mask, i32 a, i32 b) { return (mask & a) | (~mask & b); }
+LINNET_INLINE i32 min_i(i32 a, i32 b) { return select((i32)(a < b), a, b); }
+LINNET_INLINE i32 max_i(i32 a, i32 b) { return select((i32)(a > b), a, b); }
+LINNET_INLINE f32 abs(f32 x) { return from_bits(bits(x) & splat_i(INT32_MAX)); }
+LINNET_INLINE f32 sign_bit(f32 x) { return from_bits(bits(x) & splat_i(INT32_MIN)); }
+LINNET_INLINE f32 with_sign(f32 magnitude, f32 sign) { return from_bits(bits(magnitude) | bits(sign_bit(sign))); }
+
+LINNET_INLINE bool any(i32 mask) {
+    int32_t t[lanes], all = 0;
+    store_i(t, mask);
+    for (int i = 0; i < lanes; ++i) all |= t[i];
+    return all != 0;
+}
+
+// Folds the lanes in halves: a fixed order.
+template <class F>
+LINNET_INLINE float fold(f32 v, F f) {
+    float t[lanes];
+    store(t, v);
+    for (int half = lanes / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) t[i] = f(t[i], t[i + half]);
+    return t[0];
+}
+LINNET_INLINE float sum(f32 v) {
+    return fold(v, [](float a, float b) { return a + b; });
+}
+
+#ifdef LINNET_SOFT_F16
+LINNET_INLINE f32 load_f16(const uint16_t* p) {
+    const i32 h = load_narrow<u16_lanes>(p), em = h & splat_i(0x7fff);
+    // As a float, the shifted bits are 2^-112 of the value, subnormals included.
+    const f32 finite = from_bits(em << 13) * splat(0x1p112f);
+    const i32 special = (em << 13) | splat_i(0x7f800000);
+    return from_bits(select((i32)(em >= splat_i(0x7c00)), special, bits(finite)) | ((h & splat_i(0x8000)) << 16));
+}
+LINNET_INLINE void store_f16(uint16_t* p, f32 x) {
+    const i32 u = bits(x) & splat_i(INT32_MAX), sign = (i32)((u32)bits(x) >> 16) & splat_i(0x8000);
+    const i32 normal = (u + splat_i(0xfff) + ((u >> 13) & splat_i(1)) - splat_i(0x38000000)) >> 13;
+    // Adding 0.5 rounds to a multiple of 2^-24, the smallest half.
+    const i32 subnormal = bits(from_bits(u) + splat(0.5f)) - splat_i(0x3f000000);
+    i32 h = select((i32)(u < splat_i(0x38800000)), subnormal, normal);
+    h = select((i32)(u >= splat_i(0x477ff000)), splat_i(0x7c00), h);
+    h = select((i32)(u > splat_i(0x7f800000)), ((u >> 13) & splat_i(0x3ff)) | splat_i(0x7e00), h);
+    store_narrow<u16_lanes>(p, h | sign);
+}
+#endif
+
+}  // namespace linnet::kernels::LINNET_ISA

@@ -1,0 +1,87 @@
+// Vocabulary for any CPU: 16-byte GNU vectors, no intrinsics. The scalar twin that the other tables are tested against
+// is the reference in selftest.cpp; this table is what runs where nothing better does.
+#pragma once
+
+#include "kernels/kernels.h"
+
+#define LINNET_ISA generic
+
+namespace linnet::kernels::generic {
+
+#define LINNET_INLINE static inline __attribute__((always_inline))
+
+constexpr int lanes = 4;
+typedef float f32 __attribute__((vector_size(16), may_alias));
+typedef int32_t i32 __attribute__((vector_size(16), may_alias));
+
+constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
+constexpr int dot_mr = 3, dot_nv = 1;
+constexpr bool dot_wants_signed = false;
+
+LINNET_INLINE f32 splat(float x) { return f32{x, x, x, x}; }
+LINNET_INLINE i32 splat_i(int32_t x) { return i32{x, x, x, x}; }
+LINNET_INLINE f32 fma(f32 a, f32 b, f32 c) { return a * b + c; }
+// If either is NaN: max and min return b, on every table but NEON, where a NaN of either side is kept.
+LINNET_INLINE f32 max(f32 a, f32 b) { return a > b ? a : b; }
+LINNET_INLINE f32 min(f32 a, f32 b) { return a < b ? a : b; }
+
+// Makes v a register: GCC otherwise repeats a load at every use, or moves it where registers are short.
+LINNET_INLINE void keep([[maybe_unused]] f32& v) {
+#if defined(__x86_64__)
+    __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#endif
+}
+LINNET_INLINE f32 round_even(f32 x) {
+    const i32 sign = (i32)x & splat_i(INT32_MIN);
+    const f32 a = (f32)((i32)x & splat_i(INT32_MAX));
+    f32 r = a + splat(8388608.0f);  // 2^23: the sum has no fraction bits left
+    r = r - splat(8388608.0f);
+    r = a < splat(8388608.0f) ? r : a;  // false for NaN
+    return (f32)((i32)r | sign);
+}
+LINNET_INLINE f32 sqrt(f32 x) {
+    f32 r{};
+    for (int i = 0; i < lanes; ++i) r[i] = __builtin_sqrtf(x[i]);
+    return r;
+}
+LINNET_INLINE f32 floor(f32 x) {
+    const f32 r = round_even(x);
+    return (f32)((i32)(r > x ? r - splat(1.0f) : r) | ((i32)x & splat_i(INT32_MIN)));
+}
+LINNET_INLINE i32 to_int(f32 x) { return __builtin_convertvector(round_even(x), i32); }
+
+LINNET_INLINE f32 load_n(const float* p, size_t n) {
+    float t[lanes] = {};
+    for (size_t i = 0; i < n; ++i) t[i] = p[i];
+    return f32{t[0], t[1], t[2], t[3]};
+}
+LINNET_INLINE void store_n(float* p, f32 v, size_t n) {
+    for (size_t i = 0; i < n; ++i) p[i] = v[i];
+}
+LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+
+struct DotA {
+    i32 x[4];
+};
+struct DotB {
+    i32 x[4];
+};
+LINNET_INLINE DotA dot_a(uint32_t x) {
+    return {splat_i(x & 255), splat_i((x >> 8) & 255), splat_i((x >> 16) & 255), splat_i(x >> 24)};
+}
+LINNET_INLINE DotB dot_b(const void* p) {
+    i32 b;
+    __builtin_memcpy(&b, p, sizeof b);
+    return {(b << 24) >> 24, (b << 16) >> 24, (b << 8) >> 24, b >> 24};
+}
+// acc[j] += sum over i < 4 of u8 a[i] * s8 b[j][i].
+LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
+    return acc + (a.x[0] * b.x[0] + a.x[1] * b.x[1]) + (a.x[2] * b.x[2] + a.x[3] * b.x[3]);
+}
+
+}  // namespace linnet::kernels::generic
+
+#define LINNET_SOFT_F16
+#include "kernels/simd_common.h"

@@ -1,0 +1,81 @@
+// Vocabulary for aarch64; with LINNET_NEON_DOT also for the dot product instructions of Armv8.2.
+#pragma once
+
+#include <arm_neon.h>
+
+#include "kernels/kernels.h"
+
+#ifdef LINNET_NEON_DOT
+#define LINNET_ISA neon_dot
+#else
+#define LINNET_ISA neon
+#endif
+
+namespace linnet::kernels::LINNET_ISA {
+
+#define LINNET_INLINE static inline __attribute__((always_inline))
+
+constexpr int lanes = 4;
+typedef float32x4_t f32;
+typedef int32x4_t i32;
+
+constexpr int gemm_mr = 8, gemm_nv = 2, small_np[3] = {4, 2, 2};
+// A is read four k at a time, and multiplied by lane.
+#define LINNET_FMA_LANE
+
+LINNET_INLINE f32 splat(float x) { return vdupq_n_f32(x); }
+LINNET_INLINE i32 splat_i(int32_t x) { return vdupq_n_s32(x); }
+LINNET_INLINE f32 fma(f32 a, f32 b, f32 c) { return vfmaq_f32(c, a, b); }
+LINNET_INLINE f32 max(f32 a, f32 b) { return vmaxq_f32(a, b); }
+LINNET_INLINE f32 min(f32 a, f32 b) { return vminq_f32(a, b); }
+// Makes v a register: GCC otherwise repeats a load at every use, or moves it where registers are short.
+LINNET_INLINE void keep(f32& v) { __asm__("" : "+w"(v)); }
+// acc + b * a[L]
+template <int L>
+LINNET_INLINE f32 fma_lane(f32 acc, f32 b, f32 a) {
+    return vfmaq_laneq_f32(acc, b, a, L);
+}
+LINNET_INLINE f32 round_even(f32 x) { return vrndnq_f32(x); }
+LINNET_INLINE f32 sqrt(f32 x) { return vsqrtq_f32(x); }
+LINNET_INLINE f32 floor(f32 x) { return vrndmq_f32(x); }
+LINNET_INLINE i32 to_int(f32 x) { return vcvtnq_s32_f32(x); }
+
+LINNET_INLINE f32 load_n(const float* p, size_t n) {
+    float t[lanes] = {};
+    for (size_t i = 0; i < n; ++i) t[i] = p[i];
+    return vld1q_f32(t);
+}
+LINNET_INLINE void store_n(float* p, f32 v, size_t n) {
+    float t[lanes];
+    vst1q_f32(t, v);
+    for (size_t i = 0; i < n; ++i) p[i] = t[i];
+}
+LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+LINNET_INLINE f32 load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+LINNET_INLINE void store_f16(uint16_t* p, f32 v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
+
+#ifdef LINNET_NEON_DOT
+constexpr int dot_mr = 6, dot_nv = 4;
+constexpr bool dot_wants_signed = true;
+typedef int8x16_t DotA;
+typedef int8x16_t DotB;
+LINNET_INLINE DotA dot_a(uint32_t x) { return vreinterpretq_s8_u32(vdupq_n_u32(x)); }
+LINNET_INLINE DotB dot_b(const void* p) { return vld1q_s8((const int8_t*)p); }
+LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) { return vdotq_s32(acc, a, b); }
+#else
+constexpr int dot_mr = 4, dot_nv = 2;
+constexpr bool dot_wants_signed = true;
+typedef int8x8_t DotA;
+typedef int8x16_t DotB;
+LINNET_INLINE DotA dot_a(uint32_t x) { return vreinterpret_s8_u32(vdup_n_u32(x)); }
+LINNET_INLINE DotB dot_b(const void* p) { return vld1q_s8((const int8_t*)p); }
+// Products and pair sums of two full s8 ranges exceed int16, so the widening goes to int32 before any sum.
+LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
+    const int16x8_t lo = vmull_s8(vget_low_s8(b), a), hi = vmull_s8(vget_high_s8(b), a);
+    return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(lo), vpaddlq_s16(hi)));
+}
+#endif
+
+}  // namespace linnet::kernels::LINNET_ISA
+
+#include "kernels/simd_common.h"

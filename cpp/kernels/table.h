@@ -1,0 +1,82 @@
+// Included once per instruction set, after its simd_<isa>.h: compiles every kernel and fills the table.
+#pragma once
+
+#include "kernels/binary.h"
+#include "kernels/convert.h"
+#include "kernels/depthwise.h"
+#include "kernels/epilogue.h"
+#include "kernels/gemm.h"
+#include "kernels/gemm_s8.h"
+#include "kernels/map.h"
+#include "kernels/math.h"
+#include "kernels/pool.h"
+#include "kernels/reduce.h"
+#include "kernels/rows.h"
+#include "kernels/transpose.h"
+
+namespace linnet::kernels::LINNET_ISA {
+
+#define LINNET_STRING_(x) #x
+#define LINNET_STRING(x) LINNET_STRING_(x)
+#define LINNET_ENTRY(name) .name = name
+
+extern const Kernels table;
+const Kernels table = {
+    .isa = LINNET_STRING(LINNET_ISA),
+    .lanes = lanes,
+    .gemm_rows = gemm_mr,
+    .gemm_cols = gemm_nr,
+    .gemm_s8_rows = dot_mr,
+    .gemm_s8_cols = dot_nr,
+    LINNET_ENTRY(pack_b_f32_size),
+    LINNET_ENTRY(pack_b_f32),
+    LINNET_ENTRY(gemm_f32),
+    LINNET_ENTRY(conv_f32),
+    LINNET_ENTRY(pack_b_s8_size),
+    LINNET_ENTRY(pack_b_s8),
+    LINNET_ENTRY(gemm_s8),
+    LINNET_ENTRY(pack_depthwise_f32_size),
+    LINNET_ENTRY(pack_depthwise_f32),
+    LINNET_ENTRY(depthwise_f32),
+    LINNET_ENTRY(max_pool_f32),
+    LINNET_ENTRY(avg_pool_f32),
+    LINNET_ENTRY(epilogue_f32),
+    LINNET_ENTRY(map_f32),
+    LINNET_ENTRY(binary_f32),
+    LINNET_ENTRY(binary_f64),
+    LINNET_ENTRY(binary_i32),
+    LINNET_ENTRY(binary_i64),
+    LINNET_ENTRY(compare_f32),
+    LINNET_ENTRY(where),
+    LINNET_ENTRY(scale_shift_f32),
+    LINNET_ENTRY(reduce_f32),
+    LINNET_ENTRY(reduce_rows_f32),
+    LINNET_ENTRY(sum_exp_f32),
+    LINNET_ENTRY(sum_sq_dev_f32),
+    LINNET_ENTRY(dot_f32),
+    LINNET_ENTRY(softmax_f32),
+    LINNET_ENTRY(log_softmax_f32),
+    LINNET_ENTRY(layer_norm_f32),
+    LINNET_ENTRY(rms_norm_f32),
+    LINNET_ENTRY(transpose),
+    LINNET_ENTRY(f16_to_f32),
+    LINNET_ENTRY(f32_to_f16),
+    LINNET_ENTRY(bf16_to_f32),
+    LINNET_ENTRY(f32_to_bf16),
+    LINNET_ENTRY(u8_to_f32),
+    LINNET_ENTRY(s8_to_f32),
+    LINNET_ENTRY(i32_to_f32),
+    LINNET_ENTRY(quantize_u8),
+    LINNET_ENTRY(quantize_s8),
+    LINNET_ENTRY(dequantize_u8),
+    LINNET_ENTRY(dequantize_s8),
+    LINNET_ENTRY(dequantize_i32),
+    LINNET_ENTRY(requantize_u8),
+    LINNET_ENTRY(requantize_s8),
+    LINNET_ENTRY(min_max_f32),
+    LINNET_ENTRY(lstm_cell_f32),
+    LINNET_ENTRY(gru_reset_f32),
+    LINNET_ENTRY(gru_update_f32),
+};
+
+}  // namespace linnet::kernels::LINNET_ISA

@@ -1,0 +1,3 @@
+// The kernels for any CPU, without intrinsics.
+#include "kernels/simd_generic.h"
+#include "kernels/table.h"

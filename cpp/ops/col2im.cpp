@@ -1,0 +1,117 @@
+// Col2Im (18): sums columns of blocks back into an image of any number of spatial axes.
+#include <algorithm>
+
+#include "ops/shared/combine.h"
+#include "ops/shared/copy.h"
+#include "ops/shared/facts.h"
+
+namespace linnet {
+namespace {
+
+struct Windows {
+    Shape strides, dilations, begins, ends;  // an axis each; ends are the pads behind
+};
+
+Windows windows_of(const Attributes& attributes, size_t axes) {
+    auto read = [&](const char* name, size_t length, int64_t absent, int64_t least) {
+        const auto given = attributes.ints(name);
+        if (given.empty()) return Shape(length, absent);
+        require(given.size() == length, name, " has ", given.size(), " values, expected ", length);
+        for (int64_t value : given)
+            require(value >= least && value <= (int64_t{1} << 31), name, " has the value ", value);
+        return Shape(given.begin(), given.end());
+    };
+    const Shape pads = read("pads", 2 * axes, 0, 0);
+    return {read("strides", axes, 1, 1), read("dilations", axes, 1, 1), Shape(pads.begin(), pads.begin() + axes),
+            Shape(pads.begin() + axes, pads.end())};
+}
+
+// Positions of the window along each axis.
+Shape positions(const Windows& windows, const Shape& image, const Shape& block) {
+    Shape counts;
+    for (size_t i = 0; i < image.size(); ++i) {
+        const int64_t reach = checked_add(checked_mul(windows.dilations[i], block[i] - 1), 1);
+        const int64_t room = checked_add(image[i], windows.begins[i] + windows.ends[i]) - reach;
+        if (block[i] < 1 || room < 0)
+            fail(ErrorKind::invalid_argument, "a block of ", block[i], " does not fit axis ", i, " of size ", image[i]);
+        counts.push_back(room / windows.strides[i] + 1);
+    }
+    return counts;
+}
+
+void infer_col2im(InferContext& ctx) {
+    const Fact& data = tensor_input(ctx, 0);
+    require(data.dtype == DType::undefined || combine_of("add", data.dtype), "Col2Im of ", dtype_name(data.dtype));
+    const auto image = int_list(ctx, 1), block = int_list(ctx, 2);
+    require(!data.ranked || data.rank() == 3, "the input must have rank 3, not ", data.rank());
+    if (!image) return ctx.output_unranked(0, data.dtype);
+    const size_t axes = image->values.size();
+    const Windows windows = windows_of(ctx.attributes, axes);
+    Shape shape{data.ranked ? data.shape[0] : kUnknownDim, kUnknownDim};
+    for (int64_t size : image->values) {
+        if (is_number(size) && size < 0) fail(ErrorKind::invalid_argument, "image_shape has the size ", size);
+        shape.push_back(size);
+    }
+    if (block) {
+        require(block->values.size() == axes, "block_shape has ", block->values.size(), " values, image_shape ", axes);
+        for (size_t i = 0; i < axes; ++i)
+            if (block->known(i) && block->values[i] < 1)
+                fail(ErrorKind::invalid_argument, "block_shape has the size ", block->values[i]);
+        if (data.ranked && block->all_known()) {
+            const int64_t taps = element_count(block->values);
+            if (is_number(data.shape[1]) && data.shape[1] % taps != 0)
+                fail(ErrorKind::invalid_argument, "axis 1 of size ", data.shape[1], " is not a multiple of ", taps);
+            shape[1] = ctx.dims.floor_div(data.shape[1], taps);
+            if (is_number(data.shape[2]) && image->all_known()) {
+                const int64_t places = element_count(positions(windows, image->values, block->values));
+                if (places != data.shape[2])
+                    fail(ErrorKind::invalid_argument, "axis 2 has ", data.shape[2], " blocks, the image has ", places);
+            }
+        }
+    }
+    ctx.output(0, data.dtype, shape);
+}
+
+void run_col2im(RunContext& ctx) {
+    const Tensor& x = ctx.input(0);
+    Tensor& y = ctx.output(0);
+    const Shape image = ints_of(ctx.input(1)), block = ints_of(ctx.input(2));
+    const Windows windows = windows_of(ctx.attributes, image.size());
+    const Shape counts = positions(windows, image, block);
+    if (y.count() == 0) return;
+    __builtin_memset(y.data, 0, y.bytes());
+    const Combine add = combine_of("add", x.dtype);
+    const int64_t taps = element_count(block), places = element_count(counts), pixels = element_count(image);
+    const Shape strides = strides_of(image);
+    // One task a sample and channel: tap by tap, so the order of the sums is fixed.
+    parallel_for(ctx.parallel(), y.shape[0] * y.shape[1], [&](int64_t plane) {
+        void* target = element(y.data, x.dtype, plane * pixels);
+        for (int64_t tap = 0; tap < taps; ++tap)
+            for (int64_t place = 0; place < places; ++place) {
+                int64_t tap_rest = tap, place_rest = place, at = 0;
+                bool inside = true;
+                for (size_t i = image.size(); i-- > 0 && inside;) {
+                    const int64_t pixel = place_rest % counts[i] * windows.strides[i] +
+                                          tap_rest % block[i] * windows.dilations[i] - windows.begins[i];
+                    inside = pixel >= 0 && pixel < image[i];
+                    at += pixel * strides[i];
+                    place_rest /= counts[i];
+                    tap_rest /= block[i];
+                }
+                if (inside)
+                    add(1, element(target, x.dtype, at),
+                        element(x.data, x.dtype, (plane * taps + tap) * places + place));
+            }
+    });
+}
+
+}  // namespace
+
+std::span<const OpDef> col2im_ops() {
+    static const OpDef rows[] = {
+        {.name = "Col2Im", .since = 18, .infer = infer_col2im, .run = run_col2im, .min_inputs = 3, .max_inputs = 3},
+    };
+    return rows;
+}
+
+}  // namespace linnet

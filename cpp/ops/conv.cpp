@@ -1,0 +1,103 @@
+// Conv (ai.onnx 1, 11, 22): attributes auto_pad "NOTSET", dilations 1, group 1, kernel_shape (of w), pads 0, strides 1.
+// Lowered to the internal, channels-last Conv (ops/spatial/conv_plan.h). Convolutions, too, with their patterns:
+// a per-channel scale or shift behind, in front, and a Pad in front belong into the weights and pads (conv_fold.h).
+#include <limits>
+
+#include "graph/op.h"
+#include "ops/spatial/conv_fold.h"
+#include "ops/spatial/conv_plan.h"
+#include "ops/spatial/layouts.h"
+#include "ops/spatial/operands.h"
+#include "ops/spatial/window.h"
+
+namespace linnet {
+namespace {
+
+// `first` is the first spatial axis of x: 2 channels-first, 1 channels-last.
+void infer(InferContext& ctx, size_t first) {
+    const Fact &x = ctx.input(0), &w = ctx.input(1);
+    const int64_t group = ctx.attributes.i("group", 1), axes = check_operands(ctx);
+    if (axes < 0) return ctx.output_unranked(0, x.dtype);
+    const auto spatial = static_cast<size_t>(axes);
+    const Shape kernel = w.ranked ? Shape(w.shape.begin() + 2, w.shape.end()) : Shape(spatial, kUnknownDim);
+    const WindowAttributes window = read_window(ctx.attributes, spatial, &kernel);
+    Shape out(spatial + 2, kUnknownDim);
+    const size_t channel = first == 2 ? 1 : out.size() - 1;
+    if (w.ranked) {
+        const int64_t filters = w.shape[0];
+        require(!is_number(filters) || filters % group == 0, filters, " filters do not split into ", group, " groups");
+        out[channel] = filters;
+    }
+    if (x.ranked) {
+        out[0] = x.shape[0];
+        check_channels(x.shape[channel], w.ranked ? w.shape[1] : kUnknownDim, group);
+        for (size_t i = 0; i < spatial; ++i) out[first + i] = window_output(ctx.dims, window, i, x.shape[first + i]);
+    }
+    check_bias(ctx, out[channel]);
+    ctx.output(0, x.dtype, out);
+}
+
+void infer_first(InferContext& ctx) { infer(ctx, 2); }
+void infer_last(InferContext& ctx) { infer(ctx, 1); }
+
+bool lower(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const int64_t spatial = spatial_rank(node.attributes, graph.fact(node.inputs[0]), &graph.fact(node.inputs[1]));
+    return spatial > 0 && lower_channels_last(graph, id, "Conv", spatial, patch);
+}
+
+// com.microsoft FusedConv (1): inputs x, w, bias, z; activation "" with activation_params.
+bool unfuse(const Graph& graph, NodeId id, Patch& patch) {
+    const Node node = graph.node(id);
+    const std::string activation = node.attributes.s("activation", "");
+    const std::vector<float> params = node.attributes.floats("activation_params");
+    const auto param = [&](size_t i, float absent) { return i < params.size() ? params[i] : absent; };
+    Attributes attributes = node.attributes;
+    attributes.erase("activation");
+    attributes.erase("activation_params");
+    ValueIds inputs = node.inputs;
+    const ValueId z = inputs.size() > 3 ? inputs[3] : kNoValue;
+    if (inputs.size() > 3) inputs.resize(3);
+    ValueId y = patch.node("Conv", inputs, std::move(attributes));
+    if (z != kNoValue) y = patch.node("Add", {y, z});
+    if (activation == "LeakyRelu") y = patch.node(activation, {y}, Attributes().set("alpha", param(0, 0.01f)));
+    else if (activation == "HardSigmoid")
+        y = patch.node(activation, {y}, Attributes().set("alpha", param(0, 0.2f)).set("beta", param(1, 0.5f)));
+    else if (activation == "Clip")
+        y = patch.node(activation, {y, patch.constant_float(param(0, std::numeric_limits<float>::lowest())),
+                                    patch.constant_float(param(1, std::numeric_limits<float>::max()))});
+    else if (activation == "Relu" || activation == "Tanh" || activation == "Sigmoid" || activation == "HardSwish")
+        y = patch.node(activation, {y});
+    else if (!activation.empty()) fail(ErrorKind::not_implemented, "activation '", activation, "'");
+    patch.replace(node.outputs[0], y);
+    return true;
+}
+
+}  // namespace
+
+std::span<const OpDef> conv_ops() {
+    static const OpDef rows[] = {
+        {.name = "Conv",
+         .infer = infer_first,
+         .simplify = fold_around_conv,
+         .lower = lower,
+         .min_inputs = 2,
+         .max_inputs = 3},
+        {.name = "FusedConv",
+         .domain = "com.microsoft",
+         .infer = infer_first,
+         .lower = unfuse,
+         .min_inputs = 2,
+         .max_inputs = 4},
+        {.name = "Conv",
+         .domain = "linnet",
+         .infer = infer_last,
+         .run = run_conv,
+         .prepare = prepare_conv,
+         .flags = kFloat32Only | kEpilogue,
+         .min_inputs = 2},
+    };
+    return rows;
+}
+
+}  // namespace linnet

@@ -1,0 +1,74 @@
+// Det (11, 22): the determinant of the last two axes, a square; by LU decomposition with row exchanges, in double.
+#include <cmath>
+#include <vector>
+
+#include "ops/shared/facts.h"
+#include "ops/shared/numbers.h"
+#include "ops/shared/rows.h"
+
+namespace linnet {
+namespace {
+
+void infer_det(InferContext& ctx) {
+    const Fact& x = tensor_input(ctx, 0);
+    require(x.dtype == DType::undefined || is_float(x.dtype), "x is ", dtype_name(x.dtype), ", expected a float type");
+    if (!x.ranked) return ctx.output_unranked(0, x.dtype);
+    require(x.rank() >= 2, "x has rank ", x.rank(), ", expected at least 2");
+    const size_t rank = x.shape.size();
+    same_dim(ctx.dims, x.shape[rank - 2], x.shape[rank - 1], "rows against columns of a square");
+    ctx.output(0, x.dtype, Shape(x.shape.begin(), x.shape.end() - 2));
+}
+
+// Destroys a.
+double determinant(std::vector<double>& a, size_t n) {
+    double det = 1;
+    for (size_t i = 0; i < n; ++i) {
+        size_t pivot = i;
+        for (size_t r = i + 1; r < n; ++r)
+            if (std::fabs(a[r * n + i]) > std::fabs(a[pivot * n + i])) pivot = r;
+        if (a[pivot * n + i] == 0) return 0;
+        if (pivot != i) {
+            for (size_t c = i; c < n; ++c) std::swap(a[i * n + c], a[pivot * n + c]);
+            det = -det;
+        }
+        det *= a[i * n + i];
+        for (size_t r = i + 1; r < n; ++r) {
+            const double factor = a[r * n + i] / a[i * n + i];
+            for (size_t c = i + 1; c < n; ++c) a[r * n + c] -= factor * a[i * n + c];
+        }
+    }
+    return det;
+}
+
+void run_det(RunContext& ctx) {
+    if (has_half(ctx)) return run_widened(ctx, run_det);
+    const Tensor& x = ctx.input(0);
+    const int64_t n = x.shape.back(), batch = ctx.output(0).count();
+    for_float(x.dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        parallel_ranges(ctx.parallel(), batch, row_grain(n * n, n), [&](int64_t begin, int64_t end) {
+            std::vector<double> a;
+            for (int64_t b = begin; b < end; ++b) {
+                a.assign(x.as<T>() + b * n * n, x.as<T>() + (b + 1) * n * n);
+                ctx.output(0).as<T>()[b] = static_cast<T>(determinant(a, static_cast<size_t>(n)));
+            }
+        });
+    });
+}
+
+}  // namespace
+
+std::span<const OpDef> det_ops() {
+    static const OpDef rows[] = {
+        {.name = "Det",
+         .since = 11,
+         .infer = infer_det,
+         .run = run_det,
+         .lower = lower_widened,
+         .min_inputs = 1,
+         .max_inputs = 1},
+    };
+    return rows;
+}
+
+}  // namespace linnet

@@ -1,0 +1,243 @@
+// GridSample (ai.onnx 16, 20, 22): attributes mode "bilinear" ("linear" from 20; "nearest", "bicubic" / "cubic"),
+// padding_mode "zeros" ("border", "reflection"), align_corners 0. AffineGrid (20): align_corners 0. Any number of
+// spatial axes.
+#include <algorithm>
+#include <cmath>
+
+#include "graph/op.h"
+
+namespace linnet {
+namespace {
+
+constexpr size_t kMostAxes = 3;
+enum class Padding : uint8_t { zeros, border, reflection };
+
+struct Mode {
+    int taps = 2;  // 1: nearest, 2: linear, 4: cubic
+    Padding padding = Padding::zeros;
+    bool align = false;
+};
+
+Mode mode_of(const Attributes& attributes) {
+    Mode m;
+    const std::string mode = attributes.s("mode", "linear"), padding = attributes.s("padding_mode", "zeros");
+    if (mode == "nearest") m.taps = 1;
+    else if (mode == "linear" || mode == "bilinear") m.taps = 2;
+    else if (mode == "cubic" || mode == "bicubic") m.taps = 4;
+    else fail(ErrorKind::invalid_graph, "mode '", mode, "' is unknown");
+    if (padding == "border") m.padding = Padding::border;
+    else if (padding == "reflection") m.padding = Padding::reflection;
+    else require(padding == "zeros", "padding_mode '", padding, "' is unknown");
+    m.align = attributes.i("align_corners", 0) != 0;
+    return m;
+}
+
+void infer_grid_sample(InferContext& ctx) {
+    const Fact &x = ctx.input(0), &grid = ctx.input(1);
+    require(is_float(grid.dtype), "grid is ", dtype_name(grid.dtype), ", expected a float type");
+    if (!is_float(x.dtype)) fail(ErrorKind::not_implemented, "GridSample of ", dtype_name(x.dtype));
+    mode_of(ctx.attributes);
+    if (!x.ranked && !grid.ranked) return ctx.output_unranked(0, x.dtype);
+    const int64_t rank = x.ranked ? x.rank() : grid.rank();
+    require(rank >= 3 && rank <= static_cast<int64_t>(kMostAxes) + 2, "x has rank ", rank, ", expected 3 to 5");
+    Shape out(static_cast<size_t>(rank), kUnknownDim);
+    if (x.ranked) {
+        out[0] = x.shape[0];
+        out[1] = x.shape[1];
+    }
+    if (grid.ranked) {
+        require(grid.rank() == rank, "grid has rank ", grid.rank(), ", x has rank ", rank);
+        require(!is_number(grid.shape.back()) || grid.shape.back() == rank - 2, "grid has ", grid.shape.back(),
+                " coordinates, expected ", rank - 2);
+        for (int64_t i = 2; i < rank; ++i) out[static_cast<size_t>(i)] = grid.shape[static_cast<size_t>(i - 1)];
+        if (x.ranked && is_number(x.shape[0]) && is_number(grid.shape[0]))
+            require(x.shape[0] == grid.shape[0], "x has ", x.shape[0], " images, grid ", grid.shape[0]);
+    }
+    ctx.output(0, x.dtype, out);
+}
+
+// Folds x into [low, high] by reflections at its ends.
+float reflected(float x, float low, float high) {
+    const float range = high - low;
+    if (!(range > 0)) return low;
+    float over = x < low ? low - x : x > high ? x - high : 0.0f;
+    if (over == 0) return x;
+    const float times = std::floor(over / range);
+    over -= times * range;
+    const bool even = std::fmod(times, 2.0f) == 0;
+    return (x < low) == even ? low + over : high - over;
+}
+
+// Keys' cubic weights with a = -0.75 for the four neighbours of a fraction.
+void cubic_weights(float t, float* w) {
+    constexpr float a = -0.75f;
+    const auto near = [](float d) { return ((a + 2) * d - (a + 3)) * d * d + 1; };
+    const auto far = [](float d) { return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a; };
+    w[0] = far(t + 1);
+    w[1] = near(t);
+    w[2] = near(1 - t);
+    w[3] = far(2 - t);
+}
+
+// Neighbours along one axis of a place of the grid: -1 where nothing is read.
+struct Neighbours {
+    int64_t at[4];
+    float weight[4];
+};
+
+Neighbours neighbours(const Mode& mode, float g, int64_t length) {
+    Neighbours n;
+    const auto size = static_cast<float>(length);
+    const float low = mode.align ? 0.0f : -0.5f, high = mode.align ? size - 1 : size - 0.5f;
+    float x = mode.align ? (g + 1) / 2 * (size - 1) : ((g + 1) * size - 1) / 2;
+    if (mode.taps == 1) x = std::nearbyint(x);
+    if (mode.taps != 4 && (x < low || x > high)) {  // cubic: neighbour by neighbour
+        if (mode.padding == Padding::border) x = std::clamp(x, 0.0f, size - 1);
+        if (mode.padding == Padding::reflection) x = reflected(x, low, high);
+    }
+    if (!(std::fabs(x) < 1e9f)) x = -1e9f;  // NaN and what no integer holds: outside
+    if (mode.taps == 1) x = std::nearbyint(x);
+    const float base = std::floor(x), t = x - base;
+    const auto first = static_cast<int64_t>(base) - (mode.taps == 4);
+    n.weight[0] = mode.taps == 2 ? 1 - t : 1;
+    n.weight[1] = t;
+    if (mode.taps == 4) cubic_weights(t, n.weight);
+    for (int i = 0; i < mode.taps; ++i) {
+        int64_t at = first + i;
+        if (at < 0 || at >= length) {
+            if (mode.padding == Padding::zeros) at = -1;
+            else if (mode.padding == Padding::border) at = std::clamp<int64_t>(at, 0, length - 1);
+            else
+                at = std::clamp<int64_t>(static_cast<int64_t>(reflected(static_cast<float>(at), low, high)), 0,
+                                         length - 1);
+        }
+        n.at[i] = at;
+    }
+    return n;
+}
+
+void run_grid_sample(RunContext& ctx) {
+    const Tensor &x = ctx.input(0), &grid = ctx.input(1);
+    Tensor& y = ctx.output(0);
+    if (y.count() == 0) return;
+    const Mode mode = mode_of(ctx.attributes);
+    const size_t axes = x.shape.size() - 2;
+    const int64_t channels = x.shape[1], inside = product(x.shape, 2, x.shape.size());
+    const int64_t places = product(y.shape, 2, y.shape.size());
+    if (inside == 0) fail(ErrorKind::invalid_argument, "x of shape ", shape_text(x.shape), " is empty");
+    int64_t combinations = 1;
+    for (size_t a = 0; a < axes; ++a) combinations *= mode.taps;
+    parallel_ranges(ctx.parallel(), x.shape[0] * places, 64, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            const int64_t image = i / places, place = i % places;
+            const float* g = grid.as<float>() + i * static_cast<int64_t>(axes);
+            Neighbours along[kMostAxes];  // the grid names the last axis first
+            for (size_t a = 0; a < axes; ++a) along[a] = neighbours(mode, g[axes - 1 - a], x.shape[2 + a]);
+            int64_t offsets[64];
+            float weights[64];
+            for (int64_t c = 0; c < combinations; ++c) {
+                int64_t rest = c, offset = 0, step = 1;
+                float weight = 1;
+                for (size_t a = axes; a-- > 0; rest /= mode.taps) {
+                    const int64_t at = along[a].at[rest % mode.taps];
+                    weight *= along[a].weight[rest % mode.taps];
+                    offset = at < 0 || offset < 0 ? -1 : offset + at * step;
+                    step *= x.shape[2 + a];
+                }
+                offsets[c] = offset;
+                weights[c] = weight;
+            }
+            for (int64_t channel = 0; channel < channels; ++channel) {
+                const float* from = x.as<float>() + (image * channels + channel) * inside;
+                float sum = 0;
+                for (int64_t c = 0; c < combinations; ++c)
+                    if (offsets[c] >= 0) sum += weights[c] * from[offsets[c]];
+                y.as<float>()[(image * channels + channel) * places + place] = sum;
+            }
+        }
+    });
+}
+
+void infer_affine_grid(InferContext& ctx) {
+    const Fact& theta = ctx.input(0);
+    require(is_float(theta.dtype), "theta is ", dtype_name(theta.dtype), ", expected a float type");
+    const Shape* size = ctx.ints(1);
+    if (!size) {
+        if (!theta.ranked || theta.rank() != 3 || !is_number(theta.shape[1]))
+            return ctx.output_unranked(0, theta.dtype);
+        return ctx.output(0, theta.dtype, Shape(static_cast<size_t>(theta.shape[1]) + 2, kUnknownDim));
+    }
+    require(size->size() == 4 || size->size() == 5, "size has ", size->size(), " entries, expected 4 or 5");
+    const auto axes = static_cast<int64_t>(size->size()) - 2;
+    if (theta.ranked) {
+        require(theta.rank() == 3, "theta has rank ", theta.rank(), ", expected 3");
+        require((!is_number(theta.shape[0]) || !is_number((*size)[0]) || theta.shape[0] == (*size)[0]) &&
+                    (!is_number(theta.shape[1]) || theta.shape[1] == axes) &&
+                    (!is_number(theta.shape[2]) || theta.shape[2] == axes + 1),
+                "theta must be ", axes, " x ", axes + 1, " for each of the images");
+    }
+    Shape out{(*size)[0]};
+    for (size_t i = 2; i < size->size(); ++i) out.push_back((*size)[i]);
+    for (int64_t d : out) require(!is_number(d) || d >= 0, "size ", d, " is negative");
+    out.push_back(axes);
+    ctx.output(0, theta.dtype, out);
+}
+
+void run_affine_grid(RunContext& ctx) {
+    const Tensor& theta = ctx.input(0);
+    Tensor& y = ctx.output(0);
+    const bool align = ctx.attributes.i("align_corners", 0) != 0;
+    const int64_t axes = y.shape.back(), places = product(y.shape, 1, y.shape.size() - 1);
+    if (theta.rank() != 3 || theta.shape[0] != y.shape[0] || theta.shape[1] != axes || theta.shape[2] != axes + 1)
+        fail(ErrorKind::invalid_argument, "theta has shape ", shape_text(theta.shape));
+    parallel_ranges(ctx.parallel(), y.shape[0] * places, 4096, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            float at[4] = {0, 0, 0, 1};  // last axis first, then 1
+            int64_t rest = i % places;
+            for (int64_t a = 0; a < axes; ++a) {
+                const int64_t length = y.shape[static_cast<size_t>(axes - a)];
+                const auto place = static_cast<float>(rest % length), size = static_cast<float>(length);
+                rest /= length;
+                at[a] = align ? (length > 1 ? -1 + 2 * place / (size - 1) : 0.0f) : (2 * place + 1) / size - 1;
+            }
+            at[axes] = 1;
+            const float* m = theta.as<float>() + i / places * axes * (axes + 1);
+            for (int64_t r = 0; r < axes; ++r) {
+                float sum = 0;
+                for (int64_t c = 0; c <= axes; ++c) sum += m[r * (axes + 1) + c] * at[c];
+                y.as<float>()[i * axes + r] = sum;
+            }
+        }
+    });
+}
+
+}  // namespace
+
+std::span<const OpDef> grid_sample_ops() {
+    static const OpDef rows[] = {
+        {.name = "GridSample",
+         .since = 16,
+         .infer = infer_grid_sample,
+         .run = run_grid_sample,
+         .flags = kFloat32Only,
+         .min_inputs = 2,
+         .max_inputs = 2},
+        {.name = "GridSample",
+         .domain = "com.microsoft",
+         .infer = infer_grid_sample,
+         .run = run_grid_sample,
+         .flags = kFloat32Only,
+         .min_inputs = 2,
+         .max_inputs = 2},
+        {.name = "AffineGrid",
+         .since = 20,
+         .infer = infer_affine_grid,
+         .run = run_affine_grid,
+         .flags = kFloat32Only,
+         .min_inputs = 2,
+         .max_inputs = 2},
+    };
+    return rows;
+}
+
+}  // namespace linnet

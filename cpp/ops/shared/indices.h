@@ -1,0 +1,34 @@
+// Indices given as data: int32 or int64 tensors whose values are checked before anything is addressed with them.
+#pragma once
+#include "base/error.h"
+#include "base/tensor.h"
+
+namespace linnet {
+
+struct Indices {
+    const int64_t* wide = nullptr;
+    const int32_t* narrow = nullptr;
+
+    explicit Indices(const Tensor& tensor) {
+        if (tensor.dtype == DType::i64) wide = tensor.as<int64_t>();
+        else narrow = tensor.as<int32_t>();
+    }
+    int64_t operator[](int64_t i) const { return wide ? wide[i] : narrow[i]; }
+    // Counted from the end when negative; the index must have been checked.
+    int64_t at(int64_t i, int64_t size) const {
+        const int64_t index = (*this)[i];
+        return index < 0 ? index + size : index;
+    }
+};
+
+inline void check_index(int64_t index, int64_t size) {
+    if (index < -size || index >= size)
+        fail(ErrorKind::invalid_argument, "index ", index, " is outside [", -size, ", ", size - 1, "]");
+}
+inline void check_indices(const Tensor& tensor, int64_t size) {
+    const Indices indices(tensor);
+    const int64_t count = tensor.count();
+    for (int64_t i = 0; i < count; ++i) check_index(indices[i], size);
+}
+
+}  // namespace linnet

@@ -1,0 +1,332 @@
+// Resampling by tables: see resample.h. The rules are those of ONNX's Resize.
+#include "ops/spatial/resample.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/half.h"
+#include "ops/shared/copy.h"
+
+namespace linnet {
+namespace {
+
+float original(const ResampleMode& mode, int64_t at, int64_t in, int64_t out, float scale, float start, float end) {
+    const auto x = static_cast<float>(at), length = static_cast<float>(in);
+    switch (mode.coordinates) {
+        case Coordinates::half_pixel: return (x + 0.5f) / scale - 0.5f;
+        case Coordinates::half_pixel_symmetric: {
+            const float adjustment = static_cast<float>(out) / (scale * length);
+            return length / 2 * (1 - adjustment) + (x + 0.5f) / scale - 0.5f;
+        }
+        case Coordinates::pytorch_half_pixel: return out > 1 ? (x + 0.5f) / scale - 0.5f : 0.0f;
+        case Coordinates::align_corners:  // the output's length is not rounded here
+            return out > 1 ? x * (length - 1) / (scale * length - 1) : 0.0f;
+        case Coordinates::asymmetric: return x / scale;
+        case Coordinates::tf_half_pixel_for_nn: return (x + 0.5f) / scale;
+        default:
+            if (out > 1) return start * (length - 1) + x * (end - start) * (length - 1) / static_cast<float>(out - 1);
+            return 0.5f * (start + end) * (length - 1);
+    }
+}
+
+float rounded(Rounding rounding, float x, float scale) {
+    switch (rounding) {
+        case Rounding::prefer_floor: return std::ceil(x - 0.5f);
+        case Rounding::prefer_ceil: return std::floor(x + 0.5f);
+        case Rounding::floor: return std::floor(x);
+        case Rounding::ceil: return std::ceil(x);
+        default: return scale < 1 ? std::ceil(x) : std::trunc(x);
+    }
+}
+
+// Keys' cubic with parameter a (Keys, "Cubic convolution interpolation for digital image processing", 1981).
+double cubic(double x, double a) {
+    x = std::fabs(x);
+    if (x <= 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    if (x < 2) return ((x - 5) * x + 8) * x * a - 4 * a;
+    return 0;
+}
+
+}  // namespace
+
+bool AxisTable::is_identity() const {
+    if (in != out) return false;
+    for (int64_t o = 0; o < out; ++o)
+        for (int64_t t = 0; t < taps; ++t) {
+            const auto i = static_cast<size_t>(o * taps + t);
+            if (index[i] < 0 || weight[i] != (index[i] == o ? 1.0f : 0.0f)) return false;
+        }
+    return true;
+}
+
+AxisTable make_axis_table(const ResampleMode& mode, int64_t axis, int64_t in, int64_t out, float scale, float start,
+                          float end) {
+    AxisTable table;
+    table.axis = axis;
+    table.in = in;
+    table.out = out;
+    // Taps first ... first + taps - 1 around floor(x); antialiasing stretches the filter when shrinking.
+    const bool nearest = mode.interpolation == Interpolation::nearest;
+    const int64_t support = mode.interpolation == Interpolation::cubic ? 2 : 1;
+    const double stretch = mode.antialias && !nearest ? std::min(1.0, static_cast<double>(scale)) : 1.0;
+    const double reach = std::min(static_cast<double>(support) / stretch, 1e9);
+    const int64_t first = static_cast<int64_t>(std::floor(-reach)) + 1;
+    table.taps = nearest ? 1 : 2 - 2 * first;
+    if (checked_mul(table.taps, out) > (int64_t{1} << 28))
+        fail(ErrorKind::not_implemented, "resampling ", in, " to ", out, " elements needs too large a table");
+    table.index.resize(static_cast<size_t>(table.taps * out));
+    table.weight.assign(table.index.size(), 1.0f);
+    std::vector<double> weights(static_cast<size_t>(table.taps));
+    for (int64_t o = 0; o < out; ++o) {
+        const auto row = static_cast<size_t>(o * table.taps);
+        float x = original(mode, o, in, out, scale, start, end);
+        if (mode.coordinates == Coordinates::tf_crop_and_resize && !(x >= 0 && x <= static_cast<float>(in - 1))) {
+            std::fill_n(table.index.begin() + static_cast<ptrdiff_t>(row), table.taps, -1);
+            continue;
+        }
+        // Beyond this nothing but the edge is read; casts below stay defined.
+        const auto bound = static_cast<float>(in) + 4.0f + static_cast<float>(table.taps);
+        x = x >= -bound ? std::min(x, bound) : -bound;
+        if (nearest) {
+            const auto at = static_cast<int64_t>(rounded(mode.rounding, x, scale));
+            table.index[row] = std::clamp<int64_t>(at, 0, in - 1);
+            continue;
+        }
+        const auto base = static_cast<int64_t>(std::ceil(x)) - 1;  // so that 0 < ratio <= 1
+        const double ratio = static_cast<double>(x) - static_cast<double>(base);
+        double sum = 0;
+        for (int64_t t = 0; t < table.taps; ++t) {
+            const double distance = (static_cast<double>(first + t) - ratio) * stretch;
+            double w = mode.interpolation == Interpolation::cubic ? cubic(distance, static_cast<double>(mode.cubic_a))
+                                                                  : std::max(0.0, 1 - std::fabs(distance));
+            const int64_t at = base + first + t;
+            if (mode.exclude_outside && (at < 0 || at >= in)) w = 0;
+            weights[static_cast<size_t>(t)] = w;
+            sum += w;
+            table.index[row + static_cast<size_t>(t)] = std::clamp<int64_t>(at, 0, in - 1);
+        }
+        const bool normalise = (mode.exclude_outside || stretch < 1) && sum != 0;
+        for (size_t t = 0; t < weights.size(); ++t)
+            table.weight[row + t] = static_cast<float>(normalise ? weights[t] / sum : weights[t]);
+    }
+    return table;
+}
+
+namespace {
+
+// y = sum of taps of rows of `count` neighbours. Vectorised by the compiler.
+[[gnu::optimize("O3")]] void blend_rows(const float* x, int64_t row, const int64_t* index, const float* weight,
+                                        int64_t taps, int64_t count, float* y) {
+    if (taps == 1) {
+        std::copy_n(x + index[0] * row, count, y);
+        return;
+    }
+    const float *a = x + index[0] * row, *b = x + index[1] * row;
+    const float wa = weight[0], wb = weight[1];
+    for (int64_t i = 0; i < count; ++i) y[i] = a[i] * wa + b[i] * wb;
+    for (int64_t t = 2; t < taps; ++t) {
+        const float* c = x + index[t] * row;
+        const float wc = weight[t];
+        for (int64_t i = 0; i < count; ++i) y[i] += c[i] * wc;
+    }
+}
+
+void apply_axis(const AxisTable& table, const float* x, int64_t inner, float extrapolation, float* y) {
+    for (int64_t o = 0; o < table.out; ++o, y += inner) {
+        const int64_t* index = table.index.data() + o * table.taps;
+        const float* weight = table.weight.data() + o * table.taps;
+        if (index[0] < 0) {
+            std::fill_n(y, inner, extrapolation);
+        } else if (inner == 1) {
+            float sum = 0;
+            for (int64_t t = 0; t < table.taps; ++t) sum += x[index[t]] * weight[t];
+            *y = sum;
+        } else {
+            blend_rows(x, inner, index, weight, table.taps, inner, y);
+        }
+    }
+}
+
+template <class T>
+T saturated(float value) {
+    if (std::isnan(value)) return 0;
+    if (value <= static_cast<float>(std::numeric_limits<T>::lowest())) return std::numeric_limits<T>::lowest();
+    if (value >= static_cast<float>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
+    return static_cast<T>(value);
+}
+
+void store(const float* x, Tensor& y) {
+    const int64_t count = y.count();
+    auto each = [&](auto* to, auto convert) {
+        for (int64_t i = 0; i < count; ++i) to[i] = convert(x[i]);
+    };
+    switch (y.dtype) {
+        case DType::f64: return each(y.as<double>(), [](float v) { return static_cast<double>(v); });
+        case DType::f16: return each(y.as<Half>(), to_half);
+        case DType::bf16: return each(y.as<BFloat16>(), to_bfloat16);
+        case DType::u8: return each(y.as<uint8_t>(), saturated<uint8_t>);
+        case DType::i8: return each(y.as<int8_t>(), saturated<int8_t>);
+        case DType::u16: return each(y.as<uint16_t>(), saturated<uint16_t>);
+        case DType::i16: return each(y.as<int16_t>(), saturated<int16_t>);
+        case DType::u32: return each(y.as<uint32_t>(), saturated<uint32_t>);
+        case DType::i32: return each(y.as<int32_t>(), saturated<int32_t>);
+        case DType::u64: return each(y.as<uint64_t>(), saturated<uint64_t>);
+        default: return each(y.as<int64_t>(), saturated<int64_t>);
+    }
+}
+
+// One element of dtype.
+void store_one(float value, DType dtype, void* to) {
+    if (dtype == DType::f32) {
+        std::memcpy(to, &value, 4);
+        return;
+    }
+    Tensor one;
+    one.dtype = dtype;
+    one.data = to;
+    store(&value, one);
+}
+
+// All tables gather: elements are copied.
+void gather(const std::vector<AxisTable>& tables, float extrapolation, const Parallel& parallel, const Tensor& x,
+            Tensor& y) {
+    const AxisTable& last = tables.back();
+    const auto axis = static_cast<size_t>(last.axis);
+    const int64_t inner = product(y.shape, axis + 1, y.shape.size()), rows = product(y.shape, 0, axis);
+    const Shape strides = strides_of(x.shape);
+    alignas(16) std::byte outside[16] = {};
+    const bool plain = is_float(y.dtype) || is_int(y.dtype);
+    if (plain) store_one(extrapolation, y.dtype, outside);
+    std::vector<const AxisTable*> along(axis, nullptr);
+    for (const AxisTable& t : tables)
+        if (static_cast<size_t>(t.axis) < axis) along[static_cast<size_t>(t.axis)] = &t;
+    const int64_t row_elements = last.out * inner;
+    const auto bytes = static_cast<int64_t>(dtype_size(x.dtype));
+    parallel_ranges(parallel, rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, row_elements)),
+                    [&](int64_t begin, int64_t end) {
+                        int64_t before = -2;  // source of the row before
+                        for (int64_t row = begin; row < end; ++row) {
+                            int64_t base = 0, rest = row;
+                            for (size_t a = axis; a-- > 0;) {
+                                const int64_t at = rest % y.shape[a];
+                                rest /= y.shape[a];
+                                const int64_t from = along[a] ? along[a]->index[static_cast<size_t>(at)] : at;
+                                base = from < 0 || base < 0 ? -1 : base + from * strides[a];
+                            }
+                            void* to = element(y.data, y.dtype, row * row_elements);
+                            if (base == before && base >= 0) {  // an enlarged row
+                                copy_run(y.dtype, row_elements, element(y.data, y.dtype, (row - 1) * row_elements), to);
+                                continue;
+                            }
+                            before = base;
+                            for (int64_t o = 0; o < last.out; ++o) {
+                                const int64_t from = last.index[static_cast<size_t>(o)];
+                                void* place = element(to, y.dtype, o * inner);
+                                if (base < 0 || from < 0) {
+                                    for (int64_t i = 0; i < inner && plain; ++i)
+                                        std::memcpy(element(place, y.dtype, i), outside, static_cast<size_t>(bytes));
+                                    continue;
+                                }
+                                const void* source = element(x.data, x.dtype, base + from * inner);
+                                if (inner == 1 && bytes == 4 && x.dtype != DType::string) std::memcpy(place, source, 4);
+                                else copy_run(x.dtype, inner, source, place);
+                            }
+                        }
+                    });
+}
+
+}  // namespace
+
+void Resampler::prepare(DType dtype, const Shape& in, const Shape& out, int threads) {
+    scratch_floats = 0;
+    if (tables.empty() || std::all_of(tables.begin(), tables.end(), [](const AxisTable& t) { return t.is_gather(); }))
+        return;
+    if (!is_float(dtype) && !is_int(dtype))
+        fail(ErrorKind::not_implemented, "interpolation of ", dtype_name(dtype), " elements");
+    // Whole tensors: the converted input and output, and what lies between; the last two axes share rows.
+    int64_t floats = 0;
+    if (dtype != DType::f32) floats = checked_add(element_count(in), element_count(out));
+    Shape between = in;
+    for (size_t i = 0; i + 2 < tables.size(); ++i) {
+        between[static_cast<size_t>(tables[i].axis)] = tables[i].out;
+        floats = checked_add(floats, element_count(between));
+    }
+    if (tables.size() >= 2) {
+        const auto axis = static_cast<size_t>(tables[tables.size() - 2].axis);
+        floats = checked_add(floats, checked_mul(4 * std::max(1, threads), product(in, axis + 1, in.size())));
+    }
+    scratch_floats = static_cast<size_t>(floats);
+}
+
+void Resampler::run(const Parallel& parallel, const Tensor& x, Tensor& y, float* scratch) const {
+    if (y.count() == 0) return;
+    if (tables.empty()) return copy_flat(parallel, x.dtype, x.count(), x.data, y.data);
+    if (scratch_floats == 0 &&
+        std::all_of(tables.begin(), tables.end(), [](const AxisTable& t) { return t.is_gather(); }))
+        return gather(tables, extrapolation, parallel, x, y);
+
+    const auto* from = static_cast<const float*>(x.data);
+    auto* to = static_cast<float*>(y.data);
+    if (x.dtype != DType::f32) {
+        const int64_t count = x.count();
+        for (int64_t i = 0; i < count; ++i) scratch[i] = static_cast<float>(double_at(x, i));
+        from = scratch;
+        to = scratch + count;
+        scratch = to + y.count();
+    }
+    Shape shape = x.shape;
+    size_t t = 0;
+    for (; t + 2 < tables.size(); ++t) {  // one axis at a time
+        const AxisTable& table = tables[t];
+        const auto axis = static_cast<size_t>(table.axis);
+        const int64_t outer = product(shape, 0, axis), inner = product(shape, axis + 1, shape.size());
+        parallel_for(parallel, outer, [&](int64_t o) {
+            apply_axis(table, from + o * table.in * inner, inner, extrapolation, scratch + o * table.out * inner);
+        });
+        shape[axis] = table.out;
+        from = scratch;
+        scratch += element_count(shape);
+    }
+    const AxisTable& second = tables.back();
+    const auto axis_b = static_cast<size_t>(second.axis);
+    const int64_t inner = product(shape, axis_b + 1, shape.size());
+    if (t + 1 == tables.size()) {
+        const int64_t outer = product(shape, 0, axis_b);
+        parallel_ranges(parallel, outer, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, second.out * inner)),
+                        [&](int64_t begin, int64_t end) {
+                            for (int64_t o = begin; o < end; ++o)
+                                apply_axis(second, from + o * second.in * inner, inner, extrapolation,
+                                           to + o * second.out * inner);
+                        });
+    } else {
+        // For each place along the first of the two: a blended slice, then the second axis within it.
+        const AxisTable& first = tables[t];
+        const auto axis_a = static_cast<size_t>(first.axis);
+        const int64_t slice = product(shape, axis_a + 1, shape.size());
+        const int64_t middle = product(shape, axis_a + 1, axis_b);
+        const int64_t outer = product(shape, 0, axis_a), lines = outer * first.out;
+        const int64_t parts = std::min<int64_t>(lines, 4 * std::max(1, parallel.threads));
+        parallel_for(parallel, parts, [&](int64_t part) {
+            float* blended = scratch + part * slice;
+            for (int64_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line) {
+                const int64_t o = line / first.out, at = line % first.out;
+                float* out = to + line * middle * second.out * inner;
+                const int64_t* index = first.index.data() + at * first.taps;
+                if (index[0] < 0) {
+                    std::fill_n(out, middle * second.out * inner, extrapolation);
+                    continue;
+                }
+                blend_rows(from + o * first.in * slice, slice, index, first.weight.data() + at * first.taps, first.taps,
+                           slice, blended);
+                for (int64_t m = 0; m < middle; ++m)
+                    apply_axis(second, blended + m * second.in * inner, inner, extrapolation,
+                               out + m * second.out * inner);
+            }
+        });
+    }
+    if (x.dtype != DType::f32) store(to, y);
+}
+
+}  // namespace linnet

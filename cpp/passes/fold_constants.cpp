@@ -1,0 +1,42 @@
+// Constant folding: nodes whose inputs are all known are run now, and values that analysis already knows (sizes of
+// tensors with fixed shapes) become constants.
+#include "graph/infer.h"
+#include "passes/pipeline.h"
+
+namespace linnet {
+namespace {
+
+// A folded value may be larger than what it is made from (a ConstantOfShape); past this size it is left to run time.
+constexpr size_t kMostFoldedBytes = size_t{256} << 20;
+
+}  // namespace
+
+bool fold_constants(Graph& graph) {
+    std::vector<Fact> inputs;
+    for (const Port& p : graph.inputs) inputs.push_back(graph.fact(p.value));
+    std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, {kMostFoldedBytes});
+    bool changed = false;
+    for (NodeId id : graph.order) {
+        const Node& n = graph.node(id);
+        for (ValueId v : n.outputs) {
+            if (v == kNoValue) continue;
+            Fact& fact = facts[static_cast<size_t>(v)];
+            if (!fact.constant) continue;
+            graph.value(v).fact = fact;
+            if (graph.value(v).users.empty() && !graph.is_output(v)) continue;
+            const ValueId constant = graph.add_value(graph.unique_name(graph.value(v).name), std::move(fact));
+            graph.replace_uses(v, constant);
+            changed = true;
+        }
+    }
+    if (changed) graph.remove_unused();
+    return changed;
+}
+
+bool remove_unused(Graph& graph) {
+    const size_t before = graph.order.size();
+    graph.remove_unused();
+    return graph.order.size() != before;
+}
+
+}  // namespace linnet

@@ -1,0 +1,14 @@
+// Rules of lowering that merge nodes into the internal Conv, MatMul and Attention. Each rewrites one node.
+#pragma once
+#include "graph/op.h"
+
+namespace linnet {
+
+// Elementwise readers of a convolution or product become steps of its epilogue.
+bool fuse_epilogue(const Graph& graph, NodeId id, Patch& patch);
+// Transposes around a product become strides; Reshapes that only merge its rows vanish.
+bool absorb_layout(const Graph& graph, NodeId id, Patch& patch);
+// MatMul, scale, mask, Softmax, MatMul become Attention. Before MatMul is lowered.
+bool fuse_attention(const Graph& graph, NodeId id, Patch& patch);
+
+}  // namespace linnet

@@ -1,0 +1,350 @@
+// Running a lowered graph: plans looked up by signature, arenas, the steps in order.
+#include "runtime/program.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+
+#include "graph/infer.h"
+#include "runtime/cost.h"
+
+namespace linnet {
+namespace {
+
+// Plans kept per program; the one unused for longest goes first.
+constexpr size_t kMostPlans = 32;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+class SharedPackCache : public PackCache {
+  public:
+    std::shared_ptr<const void> get(const Tensor& constant, const std::string& kind,
+                                    const std::function<std::shared_ptr<const void>()>& make) override {
+        const auto key =
+            std::make_pair(static_cast<const void*>(constant.data), kind + '|' + shape_text(constant.shape));
+        std::lock_guard lock(mutex_);
+        auto& entry = packed_[key];
+        if (!entry.packed) {
+            entry.packed = make();
+            entry.source = constant.owner;  // its address must not be used again for something else
+        }
+        return entry.packed;
+    }
+
+  private:
+    struct Entry {
+        std::shared_ptr<const void> packed, source;
+    };
+    std::mutex mutex_;
+    std::map<std::pair<const void*, std::string>, Entry> packed_;
+};
+
+std::string signature_of(std::span<const Value> inputs) {
+    std::string key;
+    for (const Value& v : inputs) {
+        key += static_cast<char>(v.kind);
+        if (v.kind != Value::Kind::tensor) continue;
+        key += static_cast<char>(v.tensor.dtype);
+        const auto rank = static_cast<char>(v.tensor.shape.size());
+        key += rank;
+        key.append(reinterpret_cast<const char*>(v.tensor.shape.data()), v.tensor.shape.size() * sizeof(int64_t));
+    }
+    return key;
+}
+
+Fact signature_fact(const Value& v) {
+    if (v.kind == Value::Kind::tensor) return Fact::of(v.tensor.dtype, v.tensor.shape);
+    Fact f = fact_of(v);
+    return f;
+}
+
+}  // namespace
+
+std::shared_ptr<PackCache> make_pack_cache() { return std::make_shared<SharedPackCache>(); }
+
+// Memory for one run at a time, as large as the largest plan that used it.
+struct Program::Arena {
+    std::byte* base = nullptr;
+    size_t capacity = 0;
+    ~Arena() { std::free(base); }
+    void reserve(size_t bytes) {
+        if (bytes <= capacity) return;
+        std::free(base);
+        base = nullptr;
+        capacity = 0;
+        const size_t align = bytes >= kHugePage ? kHugePage : 64;
+        const size_t rounded = (bytes + align - 1) / align * align;
+        base = static_cast<std::byte*>(std::aligned_alloc(align, rounded));
+        if (!base) fail(ErrorKind::runtime, "no memory for an arena of ", rounded, " bytes");
+        if (align == kHugePage) madvise(base, rounded, MADV_HUGEPAGE);
+        capacity = rounded;
+    }
+};
+
+struct Program::Frame {
+    std::unique_ptr<Arena> arena;
+    const std::byte* bound = nullptr;     // the base that `values` point into
+    std::vector<Value> values;            // by ValueId
+    std::vector<Value*> inputs, outputs;  // operands of the step being run
+};
+
+struct Program::Cached {
+    std::unique_ptr<Plan> plan;
+    std::vector<std::unique_ptr<Frame>> idle;  // without arenas
+};
+
+Program::Program(std::shared_ptr<const Graph> graph, int threads, std::shared_ptr<PackCache> cache)
+    : graph_(std::move(graph)), threads_(threads), cache_(std::move(cache)) {
+    for (NodeId id : graph_->order)
+        for (const Attribute& a : graph_->node(id).attributes.items())
+            if (const auto* g = std::get_if<std::shared_ptr<Graph>>(&a.data))
+                subprograms_[{id, a.name}] = std::make_unique<Program>(*g, threads_, cache_);
+}
+
+Program::~Program() = default;
+
+std::shared_ptr<Program::Cached> Program::cached(std::span<const Value> inputs) {
+    std::string key = signature_of(inputs);
+    std::lock_guard lock(mutex_);
+    for (auto it = plans_.begin(); it != plans_.end(); ++it) {
+        if (it->first != key) continue;
+        plans_.splice(plans_.begin(), plans_, it);
+        return it->second;
+    }
+    std::vector<Fact> facts;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+        const Fact& known = graph_->fact(graph_->inputs[i].value);
+        facts.push_back(known.constant ? known : signature_fact(inputs[i]));
+    }
+    auto fresh = std::make_shared<Cached>();
+    fresh->plan = make_plan(*graph_, facts, threads_, cache_.get());
+    plans_.emplace_front(std::move(key), fresh);
+    if (plans_.size() > kMostPlans) plans_.pop_back();
+    return fresh;
+}
+
+std::shared_ptr<const Plan> Program::plan_for(std::span<const Value> inputs) {
+    auto c = cached(inputs);
+    return {c, c->plan.get()};
+}
+
+std::shared_ptr<const Plan> Program::plan_for(std::span<const Fact> inputs) {
+    return make_plan(*graph_, inputs, threads_, cache_.get());
+}
+
+std::unique_ptr<Program::Frame> Program::take_frame(Cached& cached) {
+    std::unique_ptr<Frame> frame;
+    std::unique_ptr<Arena> arena;
+    {
+        std::lock_guard lock(mutex_);
+        if (!cached.idle.empty()) {
+            frame = std::move(cached.idle.back());
+            cached.idle.pop_back();
+        }
+        if (!idle_arenas_.empty()) {
+            arena = std::move(idle_arenas_.back());
+            idle_arenas_.pop_back();
+        }
+    }
+    if (!frame) frame = std::make_unique<Frame>();
+    if (!arena) arena = std::make_unique<Arena>();
+    arena->reserve(static_cast<size_t>(cached.plan->arena_bytes));
+    frame->arena = std::move(arena);
+    if (frame->values.empty() || frame->bound != frame->arena->base) bind(*frame, *cached.plan);
+    return frame;
+}
+
+void Program::give_frame(Cached& cached, std::unique_ptr<Frame> frame) {
+    std::lock_guard lock(mutex_);
+    idle_arenas_.push_back(std::move(frame->arena));
+    cached.idle.push_back(std::move(frame));
+}
+
+void Program::bind(Frame& frame, const Plan& plan) const {
+    frame.values.resize(graph_->values.size());
+    for (size_t v = 0; v < frame.values.size(); ++v) {
+        const Place& p = plan.places[v];
+        const Fact& fact = plan.facts[v];
+        // Views of inputs and constants have those as their place; their memory is known when they are run.
+        if (p.kind == Place::Kind::constant && fact.constant) {
+            frame.values[v] = *fact.constant;
+        } else if (p.kind != Place::Kind::none && fact.is_static()) {
+            Tensor t;
+            t.dtype = fact.dtype;
+            t.shape = fact.shape;
+            if (fact.dtype == DType::string) t = Tensor::allocate(DType::string, fact.shape);
+            else if (p.kind == Place::Kind::arena) t.data = frame.arena->base + p.offset;
+            frame.values[v] = std::move(t);
+        }
+    }
+    frame.bound = frame.arena->base;
+}
+
+namespace {
+
+int64_t bytes_touched(const std::vector<Value*>& values) {
+    int64_t bytes = 0;
+    for (const Value* v : values)
+        if (v && v->kind == Value::Kind::tensor && v->tensor.defined())
+            bytes += static_cast<int64_t>(v->tensor.bytes());
+    return bytes;
+}
+
+std::string shapes_text(const std::vector<Value*>& inputs, const std::vector<Value*>& outputs) {
+    std::string text;
+    auto add = [&](const std::vector<Value*>& values) {
+        bool first = true;
+        for (const Value* v : values) {
+            if (!v || v->kind != Value::Kind::tensor) continue;
+            text += (first ? "" : ", ") + shape_text(v->tensor.shape);
+            first = false;
+        }
+    };
+    add(inputs);
+    text += " -> ";
+    add(outputs);
+    return text;
+}
+
+std::vector<const Shape*> shapes_of(const std::vector<Value*>& values) {
+    std::vector<const Shape*> shapes;
+    for (const Value* v : values) shapes.push_back(v && v->kind == Value::Kind::tensor ? &v->tensor.shape : nullptr);
+    return shapes;
+}
+
+void check_stop(const RunScope& scope) {
+    if (scope.terminate && scope.terminate->load(std::memory_order_relaxed))
+        fail(ErrorKind::cancelled, "the run was stopped by its caller");
+    if (scope.deadline != std::chrono::steady_clock::time_point::max() &&
+        std::chrono::steady_clock::now() > scope.deadline)
+        fail(ErrorKind::cancelled, "the run took longer than its time limit");
+}
+
+}  // namespace
+
+void Program::run_step(const Step& step, Frame& frame, const RunScope& scope) {
+    const Node& n = graph_->node(step.node);
+    auto value = [&](ValueId v) { return &frame.values[static_cast<size_t>(v)]; };
+    if (step.kind == Step::Kind::view) {
+        Tensor& out = value(n.outputs[0])->tensor;
+        out.data = value(n.inputs[0])->tensor.data;
+        return;
+    }
+    frame.inputs.clear();
+    frame.outputs.clear();
+    for (ValueId v : n.inputs) frame.inputs.push_back(v == kNoValue ? nullptr : value(v));
+    for (ValueId v : n.outputs) frame.outputs.push_back(v == kNoValue ? nullptr : value(v));
+    auto run_subgraph = [&](std::string_view attribute, std::vector<Value> inputs) {
+        RunScope inner = scope;
+        ++inner.depth;
+        return subprograms_.at({step.node, std::string(attribute)})->run(std::move(inputs), inner);
+    };
+    if (step.kind == Step::Kind::dynamic) {
+        EvaluateOptions options;
+        options.parallel = scope.parallel;
+        options.run_subgraph = run_subgraph;
+        std::vector<Value> results = evaluate(*graph_, n, frame.inputs, options);
+        for (size_t i = 0; i < results.size(); ++i)
+            if (n.outputs[i] != kNoValue) *value(n.outputs[i]) = std::move(results[i]);
+        for (ValueId v : step.release) *value(v) = Value();
+        return;
+    }
+    RunContext context(n, frame.inputs, frame.outputs, scope.parallel);
+    context.state_ = step.state.get();
+    context.scratch_ = step.scratch ? frame.arena->base + step.scratch_offset : nullptr;
+    if (n.captures) context.run_subgraph_ = run_subgraph;
+    step.op->run(context);
+}
+
+std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope,
+                                std::span<const Tensor> destinations) {
+    const Graph& graph = *graph_;
+    const std::shared_ptr<Cached> plan_entry = cached(inputs);
+    const Plan& plan = *plan_entry->plan;
+    std::unique_ptr<Frame> frame = take_frame(*plan_entry);
+    // Whatever happens, the memory is there for the next run.
+    struct Return {
+        Program& program;
+        Cached& cached;
+        std::unique_ptr<Frame>& frame;
+        ~Return() { program.give_frame(cached, std::move(frame)); }
+    } give_back{*this, *plan_entry, frame};
+
+    std::vector<Value>& values = frame->values;
+    for (size_t i = 0; i < inputs.size(); ++i)
+        if (plan.places[static_cast<size_t>(graph.inputs[i].value)].kind != Place::Kind::constant)
+            values[static_cast<size_t>(graph.inputs[i].value)] = inputs[i];
+    std::vector<Tensor> outputs(graph.outputs.size());
+    for (size_t i = 0; i < outputs.size(); ++i) {
+        const Fact& fact = plan.facts[static_cast<size_t>(graph.outputs[i].value)];
+        const bool given = i < destinations.size() && destinations[i].defined();
+        if (given) outputs[i] = destinations[i];
+        if (!given && plan.copy_output[i]) continue;
+        if (!given) outputs[i] = Tensor::allocate(fact.dtype, fact.shape);
+        if (given && fact.is_static() && (outputs[i].dtype != fact.dtype || !(outputs[i].shape == fact.shape)))
+            fail(ErrorKind::invalid_argument, "output '", graph.outputs[i].name, "' is ", dtype_name(fact.dtype), " ",
+                 shape_text(fact.shape), "; the memory given for it is ", dtype_name(outputs[i].dtype), " ",
+                 shape_text(outputs[i].shape));
+    }
+    for (size_t v = 0; v < values.size(); ++v)
+        if (plan.places[v].kind == Place::Kind::output)
+            values[v].tensor.data = outputs[static_cast<size_t>(plan.places[v].offset)].data;
+
+    for (const Step& step : plan.steps) {
+        check_stop(scope);
+        const double start = scope.profiler ? scope.profiler->now_us() : 0;
+        try {
+            run_step(step, *frame, scope);
+        } catch (Error& e) {
+            e.add_context(node_text(graph.node(step.node)));
+            throw;
+        }
+        if (!scope.profiler || step.kind == Step::Kind::view) continue;
+        const double end = scope.profiler->now_us();
+        const Node& n = graph.node(step.node);
+        ProfileEvent event;
+        event.name = n.name;
+        event.op = n.domain.empty() || n.domain == "linnet" ? n.op_type : n.domain + "." + n.op_type;
+        event.start_us = start;
+        event.duration_us = end - start;
+        event.run = scope.run;
+        event.depth = scope.depth;
+        event.shapes = shapes_text(frame->inputs, frame->outputs);
+        event.macs = count_macs(n, shapes_of(frame->inputs), shapes_of(frame->outputs));
+        event.bytes = bytes_touched(frame->inputs) + bytes_touched(frame->outputs);
+        scope.profiler->add(std::move(event));
+    }
+
+    std::vector<Value> results(graph.outputs.size());
+    for (size_t i = 0; i < results.size(); ++i) {
+        const Value& value = values[static_cast<size_t>(graph.outputs[i].value)];
+        if (!plan.copy_output[i]) {
+            results[i] = outputs[i];
+            continue;
+        }
+        if (value.kind != Value::Kind::tensor) {
+            results[i] = value;
+            continue;
+        }
+        if (outputs[i].defined()) {
+            if (outputs[i].dtype != value.tensor.dtype || !(outputs[i].shape == value.tensor.shape))
+                fail(ErrorKind::invalid_argument, "output '", graph.outputs[i].name, "' is ",
+                     dtype_name(value.tensor.dtype), " ", shape_text(value.tensor.shape),
+                     "; the memory given for it is ", dtype_name(outputs[i].dtype), " ", shape_text(outputs[i].shape));
+            copy_elements(value.tensor, outputs[i]);
+            results[i] = outputs[i];
+            continue;
+        }
+        const ValueId id = graph.outputs[i].value;
+        const bool heap = plan.places[static_cast<size_t>(id)].kind == Place::Kind::none && value.tensor.owner;
+        results[i] = heap ? value.tensor : value.tensor.clone();
+    }
+    // Nothing of this run may stay alive in the frame: the caller's inputs, heap values, outputs.
+    for (size_t v = 0; v < values.size(); ++v)
+        if (plan.places[v].kind == Place::Kind::none) values[v] = Value();
+    for (const Port& port : graph.inputs)
+        if (plan.places[static_cast<size_t>(port.value)].kind == Place::Kind::input)
+            values[static_cast<size_t>(port.value)] = Value();
+    return results;
+}
+
+}  // namespace linnet

@@ -1,0 +1,290 @@
+// A loaded model: opening, checking what it is fed, running, describing.
+#include "runtime/session.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "graph/build.h"
+#include "graph/infer.h"
+#include "graph/save.h"
+#include "kernels/kernels.h"
+#include "passes/pipeline.h"
+#include "runtime/thread_pool.h"
+
+namespace linnet {
+namespace {
+
+std::vector<PortInfo> port_infos(const Graph& graph, const std::vector<Port>& ports, const std::vector<Fact>& facts) {
+    std::vector<PortInfo> infos;
+    for (size_t i = 0; i < ports.size(); ++i) {
+        PortInfo info{ports[i].name, facts[i], {}};
+        for (int64_t dim : facts[i].shape) {
+            std::string text = is_symbol(dim) ? graph.dims->text(dim) : "";
+            // Symbols made for unnamed dimensions begin with '?' (build.cpp).
+            if (text.find('?') != std::string::npos) text.clear();
+            info.dimension_names.push_back(std::move(text));
+        }
+        infos.push_back(std::move(info));
+    }
+    return infos;
+}
+
+std::string kind_text(const Value& value) {
+    switch (value.kind) {
+        case Value::Kind::absent: return "nothing";
+        case Value::Kind::sequence: return "a sequence";
+        case Value::Kind::map: return "a map";
+        default: {
+            std::string dims;
+            for (int64_t dim : value.tensor.shape) dims += (dims.empty() ? "" : ", ") + std::to_string(dim);
+            return cat(dtype_name(value.tensor.dtype), " [", dims, "]");
+        }
+    }
+}
+
+// Expected shape for messages: "[batch, 3, 224, 224]".
+std::string expected_text(const PortInfo& port) {
+    std::string text = cat(dtype_name(port.fact.dtype), " ");
+    if (!port.fact.ranked) return text + "[any shape]";
+    text += "[";
+    for (size_t i = 0; i < port.fact.shape.size(); ++i) {
+        text += i ? ", " : "";
+        if (is_number(port.fact.shape[i])) text += std::to_string(port.fact.shape[i]);
+        else text += port.dimension_names[i].empty() ? "?" : port.dimension_names[i];
+    }
+    return text + "]";
+}
+
+// A table that was asked for and cannot be had is an error, not a slower run.
+void check_isa() {
+    const char* asked = std::getenv("LINNET_ISA");
+    if (!asked || !*asked || kernels::kernels_for(asked)) return;
+    std::string names;
+    for (const char* const* name = kernels::kernel_names(); *name; ++name)
+        if (kernels::kernels_for(*name)) names += (names.empty() ? "" : ", ") + std::string(*name);
+    fail(ErrorKind::invalid_argument, "LINNET_ISA is '", asked, "'; this CPU and this build have ", names);
+}
+
+}  // namespace
+
+Session::Session(const std::filesystem::path& path, const SessionOptions& options)
+    : options_(options), origin_(path.string()) {
+    try {
+        load(onnx::read_model(path));
+    } catch (Error& e) {
+        e.add_context("loading " + origin_);
+        throw;
+    }
+}
+
+Session::Session(onnx::Bytes bytes, std::shared_ptr<const void> owner, const SessionOptions& options)
+    : options_(options), origin_("model bytes") {
+    try {
+        load(onnx::read_model(bytes, std::move(owner)));
+    } catch (Error& e) {
+        e.add_context("loading " + origin_);
+        throw;
+    }
+}
+
+void Session::load(const std::shared_ptr<const onnx::Model>& model) {
+    check_isa();
+    threads_ = options_.threads > 0 ? options_.threads : available_cpus();
+    model_ = model;
+    const onnx::ModelProto& proto = model->proto;
+    info_.producer_name = proto.producer_name;
+    info_.producer_version = proto.producer_version;
+    info_.domain = proto.domain;
+    info_.graph_name = proto.graph.name;
+    info_.description = proto.doc_string;
+    info_.version = proto.model_version;
+    info_.ir_version = proto.ir_version;
+    for (const auto& o : proto.opsets) info_.opsets.emplace_back(o.domain, o.version);
+    for (const auto& [key, value] : proto.metadata) info_.metadata.emplace_back(key, value);
+
+    BuildOptions build;
+    build.dimensions = options_.dimensions;
+    kernels::select_kernels(nullptr);  // an unsupported LINNET_ISA is an error here, not a silent other table
+    std::unique_ptr<Graph> graph = build_graph(model, build);
+    std::vector<Fact> in_facts, out_facts;
+    for (const Port& p : graph->inputs) in_facts.push_back(graph->fact(p.value));
+    for (size_t i = 0; i < graph->outputs.size(); ++i) {
+        const Fact& declared = graph->output_facts[i];
+        const Fact& inferred = graph->fact(graph->outputs[i].value);
+        out_facts.push_back(declared.dtype != DType::undefined && declared.ranked ? declared : inferred);
+    }
+    inputs_ = port_infos(*graph, graph->inputs, in_facts);
+    outputs_ = port_infos(*graph, graph->outputs, out_facts);
+
+    PassOptions passes;
+    passes.stop_after = options_.stop_after;
+    passes.optimize = options_.optimization > 0;
+    if (options_.optimization > 0) simplify(*graph, passes);
+    if (!options_.optimized_model.empty()) {
+        SaveOptions save;
+        save.domain = info_.domain;
+        save.doc_string = info_.description;
+        save.model_version = info_.version;
+        save.metadata = info_.metadata;
+        save_onnx(*graph, options_.optimized_model, save);
+    }
+    passes.optimize = options_.optimization > 1;
+    lower(*graph, passes);
+    program_ = std::make_unique<Program>(std::shared_ptr<const Graph>(std::move(graph)), threads_, make_pack_cache());
+    profiler_ = std::make_unique<Profiler>();
+}
+
+int64_t Session::find_input(std::string_view name, size_t hint) const {
+    if (hint < inputs_.size() && inputs_[hint].name == name) return static_cast<int64_t>(hint);
+    for (size_t i = 0; i < inputs_.size(); ++i)
+        if (inputs_[i].name == name) return static_cast<int64_t>(i);
+    return -1;
+}
+
+void Session::check_feed(const PortInfo& port, const Value& value) const {
+    auto refuse = [&](const std::string& why) {
+        fail(ErrorKind::invalid_argument, "input '", port.name, "': ", why, "; expected ", expected_text(port),
+             ", given ", kind_text(value));
+    };
+    if (port.fact.optional && value.kind == Value::Kind::absent) return;
+    if (port.fact.kind != value.kind) refuse("wrong kind of value");
+    if (value.kind != Value::Kind::tensor) return;
+    const Tensor& t = value.tensor;
+    if (t.dtype != port.fact.dtype) refuse("wrong element type");
+    if (!port.fact.ranked) return;
+    if (t.shape.size() != port.fact.shape.size()) refuse("wrong rank");
+    for (size_t i = 0; i < t.shape.size(); ++i)
+        if (is_number(port.fact.shape[i]) && port.fact.shape[i] != t.shape[i])
+            refuse(cat("wrong size of dimension ", i));
+}
+
+// Sizes that the model gives one name are taken to be equal when its graph is rewritten. Where a caller's inputs say
+// otherwise the names were wrong, and a program made without that belief runs them.
+Program& Session::program_for(const std::vector<Value>& inputs) {
+    std::map<int64_t, int64_t> sizes;
+    bool consistent = true;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+        const Shape& declared = inputs_[i].fact.shape;
+        if (inputs[i].kind != Value::Kind::tensor || declared.size() != inputs[i].tensor.shape.size()) continue;
+        for (size_t d = 0; d < declared.size(); ++d) {
+            if (!is_symbol(declared[d])) continue;
+            const int64_t size = inputs[i].tensor.shape[d];
+            consistent = consistent && sizes.try_emplace(declared[d], size).first->second == size;
+        }
+    }
+    if (consistent) return *program_;
+    std::lock_guard lock(mutex_);
+    if (!unnamed_program_) {
+        BuildOptions build;
+        build.dimensions = options_.dimensions;
+        build.distinct_dimensions = true;
+        std::shared_ptr<Graph> graph = build_graph(model_, build);
+        PassOptions passes;
+        passes.optimize = options_.optimization > 0;
+        if (passes.optimize) simplify(*graph, passes);
+        passes.optimize = options_.optimization > 1;
+        lower(*graph, passes);
+        unnamed_program_ = std::make_unique<Program>(std::move(graph), threads_, make_pack_cache());
+    }
+    return *unnamed_program_;
+}
+
+std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>& feeds,
+                                const std::vector<std::string>& wanted, const RunOptions& options,
+                                const std::vector<Tensor>& destinations) {
+    try {
+        std::vector<Value> inputs(inputs_.size());
+        std::vector<char> given(inputs_.size(), 0);
+        for (size_t position = 0; position < feeds.size(); ++position) {
+            const auto& [name, value] = feeds[position];
+            const int64_t found = find_input(name, position);
+            if (found < 0) {
+                std::string names;
+                for (const PortInfo& p : inputs_) names += (names.empty() ? "'" : ", '") + p.name + "'";
+                fail(ErrorKind::invalid_argument, "there is no input '", name, "'; the model's inputs are ", names);
+            }
+            const auto index = static_cast<size_t>(found);
+            check_feed(inputs_[index], value);
+            if (given[index]) fail(ErrorKind::invalid_argument, "input '", name, "' is given twice");
+            given[index] = 1;
+            inputs[index] = value;
+            if (value.kind == Value::Kind::tensor) inputs[index].tensor = canonical(value.tensor);
+        }
+        for (size_t i = 0; i < inputs.size(); ++i)
+            if (!given[i] && !inputs_[i].fact.optional)
+                fail(ErrorKind::invalid_argument, "input '", inputs_[i].name, "' is missing; expected ",
+                     expected_text(inputs_[i]));
+
+        std::vector<size_t> picked;
+        for (const std::string& name : wanted) {
+            const auto it =
+                std::find_if(outputs_.begin(), outputs_.end(), [&](const PortInfo& p) { return p.name == name; });
+            if (it == outputs_.end()) {
+                std::string names;
+                for (const PortInfo& p : outputs_) names += (names.empty() ? "'" : ", '") + p.name + "'";
+                fail(ErrorKind::invalid_argument, "there is no output '", name, "'; the model's outputs are ", names);
+            }
+            picked.push_back(static_cast<size_t>(it - outputs_.begin()));
+        }
+        std::vector<Tensor> memory(destinations.empty() ? 0 : outputs_.size());
+        for (size_t i = 0; i < destinations.size(); ++i) {
+            const size_t index = wanted.empty() ? i : picked.at(i);
+            if (index < memory.size()) memory[index] = destinations[i];
+        }
+
+        ThreadPool::Scope pool(ThreadPool::shared(), threads_);
+        RunScope scope;
+        scope.parallel = pool.parallel();
+        scope.profiler = options_.profile ? profiler_.get() : nullptr;
+        if (scope.profiler) scope.run = scope.profiler->next_run();
+        scope.terminate = options.terminate.get();
+        if (options.time_limit.count() > 0) scope.deadline = std::chrono::steady_clock::now() + options.time_limit;
+        std::vector<Value> results = program_for(inputs).run(std::move(inputs), scope, memory);
+        if (wanted.empty()) return results;
+        std::vector<Value> chosen;
+        for (size_t index : picked) chosen.push_back(results[index]);
+        return chosen;
+    } catch (Error& e) {
+        e.add_context("running " + origin_);
+        throw;
+    }
+}
+
+std::unique_ptr<Graph> Session::stage(const std::string& stage) const {
+    BuildOptions build;
+    build.dimensions = options_.dimensions;
+    std::unique_ptr<Graph> graph = build_graph(model_, build);
+    if (stage == "simplify") simplify(*graph);
+    else if (stage != "build") fail(ErrorKind::invalid_argument, "no stage '", stage, "': build, simplify or lower");
+    return graph;
+}
+
+std::string Session::dump(const std::string& stage) const {
+    return linnet::dump(stage == "lower" ? program_->graph() : *this->stage(stage));
+}
+
+GraphInfo Session::describe(const std::string& stage, const std::vector<std::pair<std::string, Shape>>& shapes) const {
+    if (stage == "lower") return linnet::describe(program_->graph(), program_->plan_for(input_facts(shapes))->facts);
+    const std::unique_ptr<Graph> graph = this->stage(stage);
+    return linnet::describe(*graph, infer_graph(*graph, input_facts(shapes), *graph->dims));
+}
+
+std::vector<Fact> Session::input_facts(const std::vector<std::pair<std::string, Shape>>& shapes) const {
+    std::vector<Fact> facts;
+    for (const PortInfo& port : inputs_) {
+        Fact fact = port.fact;
+        for (const auto& [name, shape] : shapes)
+            if (name == port.name) fact = Fact::of(port.fact.dtype, shape);
+        if (!fact.is_static() && fact.is_tensor())
+            fail(ErrorKind::invalid_argument, "input '", port.name, "' is ", expected_text(port),
+                 ": give its shape as numbers");
+        facts.push_back(std::move(fact));
+    }
+    return facts;
+}
+
+std::shared_ptr<const Plan> Session::plan_for(const std::vector<std::pair<std::string, Shape>>& shapes) const {
+    return program_->plan_for(input_facts(shapes));
+}
+
+}  // namespace linnet

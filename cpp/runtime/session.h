@@ -1,0 +1,101 @@
+// A loaded model: what every face (Python, C, command line, server) talks to.
+#pragma once
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "graph/fact.h"
+#include "onnx/model.h"
+#include "runtime/describe.h"
+#include "runtime/program.h"
+
+namespace linnet {
+
+struct SessionOptions {
+    int threads = 0;                            // per run; 0: as many as CPUs that the process may use
+    int optimization = 2;                       // 0: none, 1: simplify, 2: everything
+    bool exact = false;                         // no algorithm that rounds more than a reordered sum does
+    bool profile = false;                       // record the time of every step
+    std::map<std::string, int64_t> dimensions;  // numbers for symbolic input dimensions
+    std::filesystem::path optimized_model;      // where to write the simplified model as ONNX; empty: nowhere
+    int64_t stop_after = -1;                    // passes stop after so many changes (to bisect)
+};
+
+struct RunOptions {
+    std::shared_ptr<const std::atomic<bool>> terminate;  // set to true by another thread to stop the run
+    std::chrono::milliseconds time_limit{0};             // 0: none
+};
+
+// An input or output as the model declares it.
+struct PortInfo {
+    std::string name;
+    Fact fact;
+    // Text per dimension of a symbol ("batch"); empty where the dimension is a number or has no name.
+    std::vector<std::string> dimension_names;
+};
+
+struct ModelInfo {
+    std::string producer_name, producer_version, domain, graph_name, description;
+    int64_t version = 0, ir_version = 0;
+    std::vector<std::pair<std::string, int64_t>> opsets;
+    std::vector<std::pair<std::string, std::string>> metadata;
+};
+
+class Session {
+  public:
+    explicit Session(const std::filesystem::path& path, const SessionOptions& options = {});
+    // `owner` keeps the bytes alive; null has them copied.
+    Session(onnx::Bytes bytes, std::shared_ptr<const void> owner, const SessionOptions& options = {});
+
+    const std::vector<PortInfo>& inputs() const { return inputs_; }
+    const std::vector<PortInfo>& outputs() const { return outputs_; }
+    // The index of the input of that name, -1 when there is none; `hint` is tried first.
+    int64_t find_input(std::string_view name, size_t hint = 0) const;
+    const ModelInfo& info() const { return info_; }
+    const SessionOptions& options() const { return options_; }
+    int threads() const { return threads_; }
+
+    // Runs the model. `feeds`: every input by name (its memory must stay valid during the call). `wanted`: names of
+    // outputs, empty for all. `destinations`: memory for the wanted outputs (undefined: allocate). Thread-safe. Throws
+    // invalid_argument for inputs that do not fit, saying what was expected.
+    std::vector<Value> run(const std::vector<std::pair<std::string, Value>>& feeds,
+                           const std::vector<std::string>& wanted = {}, const RunOptions& options = {},
+                           const std::vector<Tensor>& destinations = {});
+
+    // The graph as text after a stage: "build", "simplify" or "lower".
+    std::string dump(const std::string& stage = "lower") const;
+    // The same as facts that can be shown, for inputs of these shapes.
+    GraphInfo describe(const std::string& stage, const std::vector<std::pair<std::string, Shape>>& shapes) const;
+    const Graph& graph() const { return program_->graph(); }  // lowered
+    // The plan for inputs of these shapes (dims that the model fixes must match); unknown dims are errors.
+    // Throws invalid_argument for an input that `shapes` leaves with unknown dims.
+    std::shared_ptr<const Plan> plan_for(const std::vector<std::pair<std::string, Shape>>& shapes) const;
+    Profiler& profiler() { return *profiler_; }
+
+  private:
+    void load(const std::shared_ptr<const onnx::Model>& model);
+    std::unique_ptr<Graph> stage(const std::string& stage) const;
+    std::vector<Fact> input_facts(const std::vector<std::pair<std::string, Shape>>& shapes) const;
+    Program& program_for(const std::vector<Value>& inputs);
+    void check_feed(const PortInfo& port, const Value& value) const;
+
+    SessionOptions options_;
+    int threads_ = 1;
+    std::string origin_;
+    std::vector<PortInfo> inputs_, outputs_;
+    ModelInfo info_;
+    std::unique_ptr<Program> program_;
+    std::mutex mutex_;                          // guards unnamed_program_
+    std::unique_ptr<Program> unnamed_program_;  // made at need by program_for
+    std::unique_ptr<Profiler> profiler_;
+    std::shared_ptr<const onnx::Model> model_;
+};
+
+}  // namespace linnet

@@ -1,0 +1,143 @@
+"""Options of sessions and runs, with onnxruntime's names."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+
+from linnet import _core, _errors
+
+
+class GraphOptimizationLevel(enum.IntEnum):
+    """How far the graph is rewritten. BASIC simplifies; everything above also fuses for this machine."""
+
+    ORT_DISABLE_ALL = 0
+    ORT_ENABLE_BASIC = 1
+    ORT_ENABLE_EXTENDED = 2
+    ORT_ENABLE_LAYOUT = 3
+    ORT_ENABLE_ALL = 99
+
+
+class ExecutionMode(enum.IntEnum):
+    """Accepted for compatibility: steps run one after another, each on all threads."""
+
+    ORT_SEQUENTIAL = 0
+    ORT_PARALLEL = 1
+
+
+class ExecutionOrder(enum.IntEnum):
+    """Accepted for compatibility: the plan's order is the only one."""
+
+    DEFAULT = 0
+    PRIORITY_BASED = 1
+    MEMORY_EFFICIENT = 2
+
+
+class SessionOptions:
+    """Options of an `InferenceSession`.
+
+    Those that change something: ``intra_op_num_threads`` (0: all CPUs the process may use),
+    ``graph_optimization_level``, ``optimized_model_filepath`` (the simplified model is written there as ONNX),
+    ``enable_profiling`` with ``profile_file_prefix``, the free dimension overrides, and the config entry
+    ``linnet.exact`` = "1" (nothing that rounds more than a reordered sum does). The others exist so that code written
+    for onnxruntime runs; what they say is either always so here or has no meaning on a CPU.
+    """
+
+    def __init__(self) -> None:
+        self.intra_op_num_threads: int = 0
+        self.inter_op_num_threads: int = 0
+        self.graph_optimization_level: int = GraphOptimizationLevel.ORT_ENABLE_ALL
+        self.optimized_model_filepath: str | Path = ""
+        self.enable_profiling: bool = False
+        self.profile_file_prefix: str = "linnet_profile_"
+        self.execution_mode: int = ExecutionMode.ORT_SEQUENTIAL
+        self.execution_order: int = ExecutionOrder.DEFAULT
+        self.enable_cpu_mem_arena: bool = True
+        self.enable_mem_pattern: bool = True
+        self.enable_mem_reuse: bool = True
+        self.use_deterministic_compute: bool = True
+        self.use_per_session_threads: bool = False
+        self.log_severity_level: int = -1
+        self.log_verbosity_level: int = 0
+        self.logid: str = ""
+        self._config: dict[str, str] = {}
+        self._dimensions: dict[str, int] = {}
+
+    def add_session_config_entry(self, config_key: str, config_value: str) -> None:
+        """Sets a config entry. Entries that Linnet does not know are kept and have no effect."""
+        self._config[str(config_key)] = str(config_value)
+
+    def get_session_config_entry(self, config_key: str) -> str:
+        """The value of a config entry that was set; raises otherwise."""
+        try:
+            return self._config[config_key]
+        except KeyError:
+            raise _errors.RuntimeException(f"no config entry {config_key!r} has been set") from None
+
+    def has_session_config_entry(self, config_key: str) -> bool:
+        """Whether the entry was set."""
+        return config_key in self._config
+
+    def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
+        """Gives the symbolic input dimension `dim_name` a number."""
+        self._dimensions[dim_name] = int(dim_value)
+
+    def add_free_dimension_override_by_denotation(self, dim_denotation: str, dim_value: int) -> None:
+        """Not available: name the dimension instead."""
+        raise _errors.NotImplementedOp(
+            f"dimension denotations ({dim_denotation!r}) are not used; call add_free_dimension_override_by_name"
+        )
+
+    def register_custom_ops_library(self, library_path: str) -> None:
+        """Not available: libraries of onnxruntime operators are bound to onnxruntime's own interface."""
+        raise _errors.NotImplementedOp(f"{library_path}: custom operator libraries of onnxruntime cannot be loaded")
+
+    def _to_core(self) -> _core.SessionOptions:
+        core = _core.SessionOptions()
+        if self.intra_op_num_threads < 0:
+            raise _errors.InvalidArgument(f"intra_op_num_threads is {self.intra_op_num_threads}; use 0 (all) or more")
+        core.threads = int(self.intra_op_num_threads)
+        core.optimization = min(int(self.graph_optimization_level), 2)
+        core.exact = self._config.get("linnet.exact", "0") == "1"
+        core.stop_after = int(self._config.get("linnet.stop_after", "-1"))
+        core.profile = bool(self.enable_profiling)
+        core.dimensions = dict(self._dimensions)
+        core.optimized_model = str(self.optimized_model_filepath)
+        return core
+
+
+class RunOptions:
+    """Options of one run.
+
+    Setting ``terminate`` to True from another thread stops the run (`Cancelled` is raised there);
+    ``time_limit_ms`` does so by itself.
+    """
+
+    def __init__(self) -> None:
+        self._terminate = _core.Flag()
+        self.time_limit_ms: int = 0
+        self.log_severity_level: int = -1
+        self.log_verbosity_level: int = 0
+        self.logid: str = ""
+        self.only_execute_path_to_fetches: bool = False
+        self._config: dict[str, str] = {}
+
+    @property
+    def terminate(self) -> bool:
+        """True stops the runs that were given these options, and those that will be."""
+        return self._terminate.get()
+
+    @terminate.setter
+    def terminate(self, value: bool) -> None:
+        self._terminate.set(bool(value))
+
+    def add_run_config_entry(self, config_key: str, config_value: str) -> None:
+        """Kept; no entry has an effect today."""
+        self._config[str(config_key)] = str(config_value)
+
+    def get_run_config_entry(self, config_key: str) -> str:
+        """The value of an entry that was set; raises otherwise."""
+        try:
+            return self._config[config_key]
+        except KeyError:
+            raise _errors.RuntimeException(f"no config entry {config_key!r} has been set") from None

@@ -1,0 +1,6 @@
+"""Where code written for onnxruntime looks for its classes."""
+
+from linnet._session import InferenceSession
+from linnet._values import IOBinding, OrtDevice, OrtValue
+
+__all__ = ["IOBinding", "InferenceSession", "OrtDevice", "OrtValue"]

@@ -1,0 +1,89 @@
+"""``python -m linnet.demo``: read handwritten digits, print how well and how fast, write a report to look at."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import webbrowser
+from pathlib import Path
+
+import numpy as np
+
+from linnet import _measure
+from linnet.demo._data import MODEL, held_out
+from linnet.demo._job import Result, available, read_digits, step_times
+from linnet.demo._report import page
+
+
+def machine() -> str:
+    """The processor's name and the number of cores this process may use."""
+    name = ""
+    try:
+        with open("/proc/cpuinfo") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name or platform.processor() or platform.machine()}, {cores} cores"
+
+
+def table(results: list[Result], labels: int, right: list[int]) -> str:
+    """What was measured, one row a runtime."""
+    head = ["", "accuracy", "p50", "p99", "memory added"]
+    rows = [
+        [
+            f"{r.runtime} {r.version}",
+            f"{100 * n / labels:.2f} %",
+            _measure.duration(float(np.percentile(r.times, 50))),
+            _measure.duration(float(np.percentile(r.times, 99))),
+            _measure.size(r.memory),
+        ]
+        for r, n in zip(results, right, strict=True)
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = []
+    for row in [head, *rows]:
+        lines.append(
+            "  " + "   ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="linnet demo", description="Read handwritten digits and write a report.")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report/digits.html"), help="the report (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each runtime is timed")
+    parser.add_argument("--open", action="store_true", help="show the report in the browser")
+    args = parser.parse_args(argv)
+
+    def say(text: str) -> None:
+        print(f"- {text} ...", file=sys.stderr, flush=True)
+
+    digits = held_out()
+    size = _measure.size(MODEL.stat().st_size)
+    print(
+        f"A small CNN ({size}) reads {len(digits.labels)} handwritten digits that it was not trained on.\n", flush=True
+    )
+    results = read_digits(available(), digits, args.seconds, say)
+    say("profiling the steps")
+    steps = step_times(digits)
+    right = [r.right(digits) for r in results]
+    print("\n" + table(results, len(digits.labels), right) + "\n")
+    if len(results) == 1:
+        print("  (to see onnxruntime beside it:  pip install onnxruntime)\n")
+    out: Path = args.out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(digits, results, steps, machine()), encoding="utf-8")
+    print(f"The digits, the mistakes and where the time goes:  {out}\n")
+    print("Now try your own model:\n  linnet run MODEL.onnx\n  linnet bench MODEL.onnx")
+    if args.open:
+        webbrowser.open(out.as_uri())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

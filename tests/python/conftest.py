@@ -1,0 +1,1 @@
+"""Models of these tests are made by ``small_models``, beside this file."""

@@ -1,0 +1,292 @@
+"""What a user may get wrong: the exception is of the right kind and names file, node and remedy, and the session that
+raised it stays usable."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import linnet
+
+sys.path.insert(0, str(Path(__file__).parent / "python"))
+import small_models
+
+KIND = (TensorProto.FLOAT, ["n"])
+
+
+def node(op: str, inputs: str, outputs: str, name: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs.split(), outputs.split(), name=name, **attributes)
+
+
+def one_input(*nodes: onnx.NodeProto, **more: Any) -> bytes:
+    return small_models.model(nodes, {"x": KIND}, {"y": KIND}, **more)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, bytes], Path]:
+    def written(name: str, data: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(data)
+        return path
+
+    return written
+
+
+def refused(model: Any, kind: type[Exception], *parts: str) -> str:
+    """Loading raises exactly this kind, and the message holds all parts in this order."""
+    with pytest.raises(linnet.LinnetError) as info:
+        linnet.InferenceSession(model)
+    assert type(info.value) is kind, repr(info.value)
+    return holds(str(info.value), *parts)
+
+
+def holds(message: str, *parts: str) -> str:
+    at = 0
+    for part in parts:
+        assert part in message[at:], f"{part!r} is not in {message!r}"
+        at = message.index(part, at) + len(part)
+    assert "\n" not in message
+    return message
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9, 0.999])
+def test_truncated_file(write: Callable[[str, bytes], Path], share: float) -> None:
+    data = small_models.small_cnn()
+    path = write("short.onnx", data[: int(len(data) * share)])
+    refused(path, linnet.InvalidProtobuf, "short.onnx", "cut short")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"hello, this is no model", "not a readable ONNX model"),
+        (b"", "not a single byte"),
+        (b"PK\x03\x04" + b"\0" * 100, "zip"),
+        (b"<!DOCTYPE html><html></html>", "HTML"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "PNG"),
+        (b"\x1f\x8b" + b"\0" * 100, "gzip"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
+    ],
+    ids=["text", "empty", "zip", "html", "png", "gzip", "lfs"],
+)
+def test_no_model(write: Callable[[str, bytes], Path], data: bytes, said: str) -> None:
+    message = refused(write("thing.onnx", data), linnet.InvalidProtobuf, "thing.onnx")
+    assert said.lower() in message.lower()
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    refused(tmp_path / "absent.onnx", linnet.NoSuchFile, "absent.onnx", "No such file")
+    with pytest.raises(FileNotFoundError):
+        linnet.load(tmp_path / "absent.onnx")
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    refused(tmp_path, linnet.InvalidArgument, str(tmp_path), "folder")
+
+
+# ---- graphs --------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_operators_are_listed_all_at_once() -> None:
+    data = one_input(
+        node("Foo", "x", "a", "first"),
+        node("Bar", "a", "b", "second", domain="com.acme"),
+        node("Foo", "b", "c", "third"),
+        node("Relu", "c", "y", "fine"),
+    )
+    message = refused(
+        data, linnet.NotImplementedOp, "2 operators", "Foo", "'first'", "'third'", "com.acme.Bar", "'second'"
+    )
+    assert "fine" not in message and "opset <= 28" in message
+    with pytest.raises(NotImplementedError):
+        linnet.InferenceSession(data)
+
+
+def test_an_operator_newer_than_the_models_opset() -> None:
+    refused(
+        one_input(node("Gelu", "x", "y", "act"), opset=11), linnet.NotImplementedOp, "Gelu", "opset 11", "20", "'act'"
+    )
+
+
+def test_an_opset_that_is_too_new() -> None:
+    refused(one_input(node("Relu", "x", "y", "r"), opset=99), linnet.NotImplementedOp, "opset 99", "28", "export")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "parts"),
+    [
+        ([node("Relu", "gone", "y", "n1")], ["'n1' (Relu)", "'gone'"]),
+        ([node("Relu", "x", "a", "n1")], ["'y'", "made by no node"]),
+        ([node("Add", "x b", "a", "n1"), node("Relu", "a", "b", "n2"), node("Relu", "b", "y", "n3")], ["'n", "cycle"]),
+        ([node("Relu", "x", "y", "n1"), node("Abs", "x", "y", "n2")], ["'y'", "two values"]),
+        ([node("Add", "x", "y", "n1")], ["'n1' (Add)", "1 input"]),
+        ([node("Softmax", "x", "y", "n1", axis=9)], ["'n1' (Softmax)", "axis 9"]),
+        ([node("Softmax", "x", "y", "n1", axis="last")], ["'n1' (Softmax)", "'axis'", "type"]),
+    ],
+    ids=["dangling input", "dangling output", "cycle", "twice", "arity", "attribute value", "attribute type"],
+)
+def test_broken_graphs(nodes: list[onnx.NodeProto], parts: list[str]) -> None:
+    refused(one_input(*nodes), linnet.InvalidGraph, *parts)
+
+
+def test_shapes_that_cannot_be() -> None:
+    data = small_models.model(
+        [node("MatMul", "x c", "y", "dense")],
+        {"x": (TensorProto.FLOAT, [2, 3])},
+        {"y": (TensorProto.FLOAT, [2, 4])},
+        {"c": np.ones((5, 4), np.float32)},
+    )
+    with pytest.raises(linnet.LinnetError) as info:
+        linnet.InferenceSession(data)
+    holds(str(info.value), "'dense' (MatMul)", "[2, 3]", "[5, 4]")
+
+
+# ---- external data -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def external(tmp_path: Path) -> Callable[[str], Path]:
+    """A model whose weights lie in another file; the function changes where the first of them is said to lie."""
+    path = tmp_path / "model" / "big.onnx"
+    path.parent.mkdir()
+    proto = small_models.parse(small_models.small_cnn())
+    onnx.save_model(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+    def changed(location: str) -> Path:
+        proto = onnx.load(path, load_external_data=False)
+        proto.graph.initializer[0].external_data[0].value = location
+        path.write_bytes(proto.SerializeToString())
+        return path
+
+    return changed
+
+
+def test_external_data_is_read(external: Callable[[str], Path]) -> None:
+    x = np.ones((1, 1, 8, 16), np.float32)
+    own = linnet.InferenceSession(external("weights.bin")).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(own, linnet.InferenceSession(small_models.small_cnn()).run(None, {"x": x})[0])
+
+
+def test_external_data_is_missing(external: Callable[[str], Path]) -> None:
+    path = external("weights.bin")
+    (path.parent / "weights.bin").unlink()
+    refused(path, linnet.NoSuchFile, "big.onnx", "initializer 'w'", "weights.bin", "model's folder")
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "a/../../secret.bin"])
+def test_external_data_outside(external: Callable[[str], Path], tmp_path: Path, location: str) -> None:
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 10000)
+    (tmp_path / "model" / "a").mkdir()
+    refused(external(location), linnet.InvalidArgument, "big.onnx", "initializer 'w'", location, "must")
+
+
+def test_external_data_behind_a_link(external: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 10000)
+    path = external("link.bin")
+    (path.parent / "link.bin").symlink_to(tmp_path / "secret.bin")
+    refused(path, linnet.InvalidArgument, "link.bin", "symbolic link")
+
+
+def test_external_data_that_is_too_short(external: Callable[[str], Path]) -> None:
+    path = external("short.bin")
+    (path.parent / "short.bin").write_bytes(b"123")
+    refused(path, linnet.InvalidProtobuf, "initializer 'w'", "short.bin", "3 bytes")
+
+
+# ---- inputs of a run -----------------------------------------------------------------------------------------------
+
+PICTURE = np.ones((1, 1, 8, 16), np.float32)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> linnet.InferenceSession:
+    path = tmp_path_factory.mktemp("model") / "cnn.onnx"
+    path.write_bytes(small_models.small_cnn())
+    return linnet.InferenceSession(path)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "parts"),
+    [
+        ({}, ["cnn.onnx", "'x'", "missing", "float32 [batch, 1, height, 16]"]),
+        ({"x": PICTURE, "more": PICTURE}, ["cnn.onnx", "'more'", "'x'"]),
+        ({"image": PICTURE}, ["'image'", "'x'"]),
+        ({"x": PICTURE[:, :, :, :5]}, ["'x'", "dimension 3", "[batch, 1, height, 16]", "[1, 1, 8, 5]"]),
+        ({"x": PICTURE[0]}, ["'x'", "rank", "[batch, 1, height, 16]", "[1, 8, 16]"]),
+        ({"x": PICTURE.astype(np.float64)}, ["'x'", "element type", "expected float32", "given float64"]),
+        ({"x": None}, ["'x'", "expected float32", "given nothing"]),
+        ({"x": {"a": 1}}, ["'x'"]),
+    ],
+    ids=["missing", "extra", "misnamed", "shape", "rank", "dtype", "None", "dict"],
+)
+def test_wrong_inputs(session: linnet.InferenceSession, feeds: dict[str, Any], parts: list[str]) -> None:
+    (before,) = session.run(None, {"x": PICTURE})
+    with pytest.raises(linnet.InvalidArgument) as info:
+        session.run(None, feeds)
+    holds(str(info.value), *parts)
+    np.testing.assert_array_equal(session.run(None, {"x": PICTURE})[0], before)
+
+
+def test_an_unknown_output(session: linnet.InferenceSession) -> None:
+    with pytest.raises(linnet.InvalidArgument) as info:
+        session.run(["scores"], {"x": PICTURE})
+    holds(str(info.value), "'scores'", "'y'")
+
+
+def test_sizes_that_do_not_fit_each_other() -> None:
+    session = linnet.InferenceSession(small_models.two_outputs())
+    a = np.ones((2, 3), np.float32)
+    for _ in range(2):
+        with pytest.raises(linnet.InvalidArgument) as info:
+            session.run(None, {"a": a, "b": np.ones((5, 3), np.float32)})
+        holds(str(info.value), "[2, 3]", "[5, 3]")
+        assert session.run(["sum"], {"a": a, "b": a})[0].sum() == 12
+
+
+def test_an_index_out_of_range() -> None:
+    data = small_models.model(
+        [node("Gather", "x i", "y", "pick")],
+        {"x": KIND, "i": (TensorProto.INT64, ["m"])},
+        {"y": (TensorProto.FLOAT, ["m"])},
+    )
+    session = linnet.InferenceSession(data)
+    x = np.arange(3, dtype=np.float32)
+    for wrong in (3, -4, 2**62):
+        with pytest.raises(linnet.LinnetError) as info:
+            session.run(None, {"x": x, "i": np.array([0, wrong])})
+        holds(str(info.value), "'pick' (Gather)", str(wrong))
+        assert session.run(None, {"x": x, "i": np.array([-1])})[0] == 2
+
+
+def test_a_run_that_asks_for_too_much_memory() -> None:
+    data = small_models.model(
+        [node("ConstantOfShape", "s", "y", "fill")], {"s": (TensorProto.INT64, ["m"])}, {"y": (TensorProto.FLOAT, None)}
+    )
+    session = linnet.InferenceSession(data)
+    for sizes in ([2**40, 2**10], [2**62, 2**62], [-1]):
+        with pytest.raises(linnet.LinnetError) as info:
+            session.run(None, {"s": np.array(sizes)})
+        holds(str(info.value), "'fill' (ConstantOfShape)")
+        assert session.run(None, {"s": np.array([2, 3])})[0].shape == (2, 3)
+
+
+def test_options_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = linnet.SessionOptions()
+    options.intra_op_num_threads = -1
+    with pytest.raises(linnet.InvalidArgument, match="intra_op_num_threads"):
+        linnet.InferenceSession(small_models.relu(), options)
+    with pytest.raises(TypeError):
+        linnet.InferenceSession(3)  # type: ignore[arg-type]
+    monkeypatch.setenv("LINNET_ISA", "sparc")
+    with pytest.raises(linnet.InvalidArgument, match=r"LINNET_ISA is 'sparc'.*generic"):
+        linnet.InferenceSession(small_models.relu())

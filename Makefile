@@ -40,7 +40,7 @@ test: $(VENV)/.tests
 	LINNET_BUILD=$$(ls -d $(CURDIR)/build/cp3*) $(BIN)/python -m pytest tests -n 2
 
 lint: $(VENV)/.tests
-	$(BIN)/python -m pip install --quiet ruff mypy
+	$(BIN)/python -m pip install --quiet ruff==0.17.6 mypy==2.4.1
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

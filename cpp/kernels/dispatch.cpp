@@ -1,13 +1,12 @@
 // The table of kernels in use: the best that this CPU runs, or the one that LINNET_ISA names.
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <stdexcept>
-#include <string>
 
 #include "kernels/kernels.h"
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
@@ -40,7 +39,9 @@ bool always() { return true; }
 // The compiler's runtime asks cpuid, and xgetbv whether the system saves the wide registers.
 bool has_avx2() {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx");
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;  // f16c by hand: GCC 10 does not know its name
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) &&
+           (ecx & bit_F16C) != 0;
 }
 bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -73,8 +74,6 @@ constexpr Row rows[] = {
     {&generic::table, always},
 };
 
-std::atomic<const Kernels*> current{nullptr};
-
 const Kernels& best() {
     for (const Row& row : rows)
         if (row.supported()) return *row.table;
@@ -104,29 +103,12 @@ const Kernels* kernels_for(const char* name) noexcept {
     return nullptr;
 }
 
-const Kernels& select_kernels(const char* name) {
-    if (!name || !*name) name = std::getenv("LINNET_ISA");
-    const Kernels* chosen = name && *name ? kernels_for(name) : &best();
-    if (!chosen) {
-        std::string known;
-        for (const char* const* n = kernel_names(); *n; ++n)
-            if (kernels_for(*n)) known += std::string(known.empty() ? "" : ", ") + *n;
-        throw std::runtime_error("instruction set '" + std::string(name) +
-                                 "' (LINNET_ISA) is unknown or not supported by this CPU; it can run: " + known);
-    }
-    current.store(chosen, std::memory_order_release);
-    return *chosen;
-}
-
 const Kernels& kernels() noexcept {
-    const Kernels* chosen = current.load(std::memory_order_acquire);
-    if (!chosen) {
-        const char* name = std::getenv("LINNET_ISA");
-        chosen = name && *name ? kernels_for(name) : nullptr;
-        if (!chosen) chosen = &best();
-        current.store(chosen, std::memory_order_release);
-    }
-    return *chosen;
+    static const Kernels& chosen = [&]() -> const Kernels& {
+        const Kernels* asked = kernels_for(std::getenv("LINNET_ISA"));
+        return asked ? *asked : best();
+    }();
+    return chosen;
 }
 
 }  // namespace linnet::kernels

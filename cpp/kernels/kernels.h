@@ -296,8 +296,9 @@ struct Kernels {
 constexpr int32_t tap_padding = -1, tap_outside = -2;
 
 // ---------------------------------------------------------------------------------------------------- dispatch
-// The table in use: the best the CPU runs, or the one LINNET_ISA names; chosen at the first call. If LINNET_ISA names
-// a table that this CPU cannot run, the first call to select_kernels says so; kernels() itself falls back to the best.
+// The table in use: the best the CPU runs, or the one LINNET_ISA names; chosen at the first call and kept, since packed
+// weights belong to one table. A LINNET_ISA that kernels_for does not know counts for nothing here: who can report
+// errors looks first.
 const Kernels& kernels() noexcept;
 
 // Names of the tables compiled in, best first, null-terminated: "avx512" "avx2" "generic", or "neon_dot" "neon"
@@ -306,10 +307,5 @@ const char* const* kernel_names() noexcept;
 
 // Null if the name is unknown or this CPU cannot run that table.
 const Kernels* kernels_for(const char* name) noexcept;
-
-// Makes kernels() return the named table; null or "" means LINNET_ISA, or else the best. Throws std::runtime_error
-// with a clear sentence if it is unknown or unsupported here. Call it before plans are made (packed weights belong to
-// one table).
-const Kernels& select_kernels(const char* name);
 
 }  // namespace linnet::kernels

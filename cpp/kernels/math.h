@@ -97,14 +97,20 @@ LINNET_INLINE f32 sin_quarter(f32 x, int quarter) {
     const f32 y = select((i32)((q & splat_i(1)) == splat_i(0)), sine, cosine);
     return from_bits(bits(y) ^ ((q & splat_i(2)) << 30));
 }
-LINNET_INLINE bool far_angle(f32 x) { return any(~less_equal(abs(x), splat(8192.0f))); }
+// Lanes whose reduction has lost its digits, NaN and infinities among them, are libm's: each lane by itself, so that
+// a result does not depend on its neighbours.
+LINNET_INLINE i32 far_angle(f32 x) { return ~less_equal(abs(x), splat(8192.0f)); }
 LINNET_INLINE f32 sin(f32 x) {
-    if (__builtin_expect(far_angle(x), 0)) return each(x, [](float v) { return __builtin_sinf(v); });
-    return sin_quarter(x, 0);
+    const f32 y = sin_quarter(x, 0);
+    const i32 far = far_angle(x);
+    if (__builtin_expect(!any(far), 1)) return y;
+    return select(far, each(x, [](float v) { return __builtin_sinf(v); }), y);
 }
 LINNET_INLINE f32 cos(f32 x) {
-    if (__builtin_expect(far_angle(x), 0)) return each(x, [](float v) { return __builtin_cosf(v); });
-    return sin_quarter(x, 1);
+    const f32 y = sin_quarter(x, 1);
+    const i32 far = far_angle(x);
+    if (__builtin_expect(!any(far), 1)) return y;
+    return select(far, each(x, [](float v) { return __builtin_cosf(v); }), y);
 }
 
 }  // namespace linnet::kernels::LINNET_ISA

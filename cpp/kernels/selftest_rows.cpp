@@ -76,6 +76,22 @@ void ulp_case(const Kernels& K, Tally& tally, Unary fn, float lo, float hi, doub
                 name("ulp of fn", {(size_t)fn}) + ": " + std::to_string(worst) + " at " + std::to_string(at));
 }
 
+// A lane's sine does not depend on a huge or a NaN neighbour.
+void far_angle_case(const Kernels& K, Tally& tally, Unary fn) {
+    constexpr size_t n = 64;
+    Edged<float> x(n), near(n), y(n);
+    for (size_t i = 0; i < n; ++i) x[i] = 0.37f * (float)i - 5;
+    K.map_f32(fn, n, x.data(), near.data(), 0, 0);
+    x[3] = 1e6f, x[17] = NAN, x[40] = -3e9f;
+    K.map_f32(fn, n, x.data(), y.data(), 0, 0);
+    bool same = std::isnan(y[17]);
+    for (size_t i = 0; i < n; ++i) {
+        if (std::fabs(x[i]) > 8192) same &= std::fabs(y[i] - reference_unary(fn, x[i], 0, 0)) < 1e-6;
+        else if (!std::isnan(x[i])) same &= std::memcmp(&y[i], &near[i], sizeof(float)) == 0;
+    }
+    tally.check(same, name("huge angles beside small ones, fn", {(size_t)fn}));
+}
+
 void binary_cases(const Kernels& K, Tally& tally, Random& rng) {
     for (int op = 0; op < (int)Binary::count; ++op)
         for (const size_t n : sizes)
@@ -140,6 +156,8 @@ void test_elementwise(const Kernels& K, Tally& tally) {
     ulp_case(K, tally, Unary::sigmoid, -80, 20, 3 * loose);
     ulp_case(K, tally, Unary::sin, -3, 3, 2 * loose);
     ulp_case(K, tally, Unary::cos, -1.5f, 1.5f, 2 * loose);
+    far_angle_case(K, tally, Unary::sin);
+    far_angle_case(K, tally, Unary::cos);
     binary_cases(K, tally, rng);
 }
 

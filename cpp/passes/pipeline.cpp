@@ -58,11 +58,11 @@ int64_t run_rule(Graph& graph, const Pass& pass, int64_t& budget) {
     int64_t changes = 0;
     // A rule that undoes another's work would go on for ever.
     const int64_t most = 64 + 16 * static_cast<int64_t>(graph.nodes.size());
-    for (bool again = true; again;) {
-        again = false;
+    while (budget != 0) {
+        bool again = false;
         const std::vector<NodeId> order = graph.order;
         for (NodeId id : order) {
-            if (budget == 0) return changes;
+            if (budget == 0) break;
             if (!graph.node(id).alive) continue;
             const size_t nodes_before = graph.nodes.size();
             Patch patch(graph);
@@ -84,10 +84,9 @@ int64_t run_rule(Graph& graph, const Pass& pass, int64_t& budget) {
             again = true;
             if (changes > most) fail(ErrorKind::fail, "does not come to rest");
         }
-        if (again) {
-            graph.sort();
-            graph.remove_unused();
-        }
+        if (!again) break;
+        graph.sort();
+        graph.remove_unused();
     }
     return changes;
 }
@@ -115,7 +114,9 @@ void mark_lowered(Graph& graph) {
 
 }  // namespace
 
-int64_t run_pass(Graph& graph, const Pass& pass, const PassOptions& options, int64_t& budget) {
+int64_t run_pass(Graph& graph, const Pass& pass, const PassOptions& options, int64_t& optional_budget) {
+    int64_t unlimited = -1;
+    int64_t& budget = pass.required ? unlimited : optional_budget;
     if (budget == 0) return 0;
     try {
         int64_t changes = 0;

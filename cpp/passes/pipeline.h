@@ -20,7 +20,8 @@ struct Pass {
 };
 
 struct PassOptions {
-    // Stops after this many changes (all graphs together): bisects a wrong optimisation. < 0: no limit.
+    // Stops after this many changes (all graphs together): bisects a wrong optimisation. Changes of required passes are
+    // always made and not counted. < 0: no limit.
     int64_t stop_after = -1;
     bool optimize = true;  // false: only the passes without which nothing could run
     // Called with each pass's name and the number of changes it made.
@@ -34,7 +35,7 @@ void lower(Graph& graph, const PassOptions& options = {});
 
 // Runs one pass over one graph (not its subgraphs), verifying before and after; the number of changes. Errors name the
 // pass.
-int64_t run_pass(Graph& graph, const Pass& pass, const PassOptions& options, int64_t& budget);
+int64_t run_pass(Graph& graph, const Pass& pass, const PassOptions& options, int64_t& optional_budget);
 
 // ---- passes that belong to no operator, one file each ----
 bool fold_constants(Graph& graph);                            // what is known is no longer computed

@@ -104,7 +104,6 @@ void Session::load(const std::shared_ptr<const onnx::Model>& model) {
 
     BuildOptions build;
     build.dimensions = options_.dimensions;
-    kernels::select_kernels(nullptr);  // an unsupported LINNET_ISA is an error here, not a silent other table
     std::unique_ptr<Graph> graph = build_graph(model, build);
     std::vector<Fact> in_facts, out_facts;
     for (const Port& p : graph->inputs) in_facts.push_back(graph->fact(p.value));

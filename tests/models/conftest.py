@@ -1,9 +1,9 @@
 """What the tests of real models share: where the files are, and which runtime is under test.
 
-``$LINNET_TEST_ASSETS`` names the folder of pretrained models and data (default: ``../shared/assets`` beside the
-repository), ``$LINNET_ZOO`` the zoo that ``python -m benchmarks.zoo`` builds (default: ``zoo/``). Tests whose files
-are absent are skipped. ``LINNET_TEST_BACKEND=onnxruntime`` puts onnxruntime under test instead of Linnet, to check
-the tests themselves.
+``$LINNET_TEST_ASSETS`` names the folder of pretrained models and data (see model_files.py), ``$LINNET_ZOO`` the zoo
+that ``python -m benchmarks.zoo`` builds (default: ``zoo/``). Tests whose files are absent are
+skipped. ``LINNET_TEST_BACKEND=onnxruntime`` puts onnxruntime under test instead of Linnet, to check the tests
+themselves.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from model_files import ASSETS, ROOT
+
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # for the benchmarks package, whose zoo the tests use
 
-ASSETS = Path(os.environ.get("LINNET_TEST_ASSETS", ROOT.parent / "shared" / "assets"))
 Open = Callable[..., Any]
 
 

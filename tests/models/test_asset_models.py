@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import ASSETS
 from model_checks import assert_quantized_same, assert_same
 from model_feeds import Case, cases
+from model_files import ASSETS
 
 CASES = list(cases())
 

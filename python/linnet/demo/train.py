@@ -21,7 +21,7 @@ from linnet.demo._data import HELD_OUT, MODEL, SIDE, Digits, model_input
 try:
     import onnx
     import torch
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
+    from sklearn.datasets import load_digits
     from torch import Tensor, nn
 except ImportError as error:
     sys.exit(f"{error}: training needs  pip install torch scikit-learn onnx onnxscript")
@@ -80,7 +80,7 @@ def train(model: nn.Module, digits: Digits, epochs: int, batch: int = 64) -> Non
         for part in torch.split(torch.randperm(len(labels)), batch):
             loss = nn.functional.cross_entropy(model(jitter(pictures[part])), labels[part], label_smoothing=0.05)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
             optimiser.step()
             schedule.step()
             total += float(loss) * len(part)

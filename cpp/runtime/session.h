@@ -81,6 +81,9 @@ class Session {
 
   private:
     void load(const std::shared_ptr<const onnx::Model>& model);
+    std::unique_ptr<Graph> build(bool distinct_dimensions) const;
+    void optimize(Graph& graph, bool save) const;  // simplifies (and saves, where the options ask) and lowers
+    std::unique_ptr<Program> make_program(std::shared_ptr<Graph> graph, bool distinct_dimensions) const;
     std::unique_ptr<Graph> stage(const std::string& stage) const;
     std::vector<Fact> input_facts(const std::vector<std::pair<std::string, Shape>>& shapes) const;
     Program& program_for(const std::vector<Value>& inputs);

@@ -49,9 +49,10 @@ lint: $(VENV)/.tests
 	  echo "clang-format: all of cpp/ is formatted"; \
 	else echo "The C++ formatting was not checked: other versions than clang-format 14 format differently"; fi
 
-build:
-	cmake -G Ninja -B build -DLINNET_PYTHON=ON -DPython_EXECUTABLE=$$(command -v $(PYTHON)) .
-	ninja -C build
+build: $(BIN)/python
+	$(BIN)/python -m pip install --quiet numpy pybind11 cmake ninja
+	PATH=$(CURDIR)/$(BIN):$$PATH cmake -G Ninja -B build -DLINNET_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python .
+	$(BIN)/ninja -C build
 
 clean:
 	rm -rf build $(VENV) report python/linnet/*.so

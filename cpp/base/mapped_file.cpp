@@ -7,13 +7,26 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <string>
 
 #include "base/error.h"
 
 namespace linnet {
 namespace {
+
+// The files that are mapped now, by their first byte.
+struct Mappings {
+    std::mutex mutex;
+    std::map<const std::byte*, const std::byte*> ends;
+};
+Mappings& mappings() {
+    static auto* all = new Mappings;  // outlives every session
+    return *all;
+}
 
 class Descriptor {
   public:
@@ -39,7 +52,12 @@ std::shared_ptr<const MappedFile> map(const Descriptor& file, const struct stat&
     const auto size = static_cast<size_t>(status.st_size);
     void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
     if (data == MAP_FAILED) fail(ErrorKind::fail, "cannot map ", what, " (", size, " bytes): ", std::strerror(errno));
-    return std::make_shared<const MappedFile>(static_cast<const std::byte*>(data), size);
+    try {
+        return std::make_shared<const MappedFile>(static_cast<const std::byte*>(data), size);
+    } catch (...) {
+        ::munmap(data, size);
+        throw;
+    }
 }
 
 struct stat status_of(const Descriptor& file, const std::string& what) {
@@ -65,8 +83,31 @@ int open_part(int folder, const std::string& part, int flags, const std::string&
 
 }  // namespace
 
+MappedFile::MappedFile(const std::byte* data, size_t size) : data_(data), size_(size) {
+    if (!data_) return;
+    const std::lock_guard lock(mappings().mutex);
+    mappings().ends[data_] = data_ + size_;
+}
+
 MappedFile::~MappedFile() {
-    if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+    if (!data_) return;
+    {
+        const std::lock_guard lock(mappings().mutex);
+        mappings().ends.erase(data_);
+    }
+    ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void release_pages(const void* data, size_t bytes) {
+    const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto start = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+    const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
+    if (start >= end) return;
+    const auto* first = static_cast<const std::byte*>(data);
+    const std::lock_guard lock(mappings().mutex);
+    auto found = mappings().ends.upper_bound(first);
+    if (found == mappings().ends.begin()) return;
+    if (first + bytes <= (--found)->second) ::madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
 }
 
 std::shared_ptr<const MappedFile> map_file(const std::filesystem::path& path) {

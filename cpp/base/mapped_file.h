@@ -12,7 +12,7 @@ namespace linnet {
 // from under the view, as with every mapping: replace a model by renaming a new file over it.
 class MappedFile {
   public:
-    MappedFile(const std::byte* data, size_t size) noexcept : data_(data), size_(size) {}
+    MappedFile(const std::byte* data, size_t size);
     ~MappedFile();
     MappedFile(const MappedFile&) = delete;
     MappedFile& operator=(const MappedFile&) = delete;
@@ -32,5 +32,9 @@ std::shared_ptr<const MappedFile> map_file(const std::filesystem::path& path);
 // could be a file from elsewhere). Throws invalid_argument for a location that is refused, no_such_file when there is
 // none.
 std::shared_ptr<const MappedFile> map_beneath(const std::filesystem::path& folder, std::string_view location);
+
+// Bytes that are not needed for a while: where they lie in a mapped file, their whole pages go back to the system, and
+// a later access reads them again from the file. Does nothing for other memory.
+void release_pages(const void* data, size_t bytes);
 
 }  // namespace linnet

@@ -55,7 +55,8 @@ Tensor strings_from(const py::array& array) {
 }
 
 bool is_plain(const py::array& array, const py::dtype& dtype) {
-    constexpr int kPlain = int{py::array::c_style} | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
+    constexpr int kPlain =
+        static_cast<int>(py::array::c_style) | static_cast<int>(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
     const char order = dtype.byteorder();  // numpy writes '=' for the machine's own, '|' where there is none
     return (array.flags() & kPlain) == kPlain && (order == '=' || order == '|');
 }

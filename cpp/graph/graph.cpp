@@ -106,6 +106,10 @@ void Graph::remove_unused() {
         }
     }
     std::erase_if(order, [&](NodeId id) { return !node(id).alive; });
+    // Weights that were replaced would otherwise stay in memory as long as the graph does.
+    for (const Port& p : inputs) is_out[static_cast<size_t>(p.value)] = 1;
+    for (size_t v = 0; v < values.size(); ++v)
+        if (!is_out[v] && values[v].users.empty() && values[v].producer == kNoNode) values[v].fact.constant.reset();
 }
 
 void Graph::sort() {

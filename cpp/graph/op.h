@@ -173,13 +173,16 @@ void parallel_ranges(const Parallel& parallel, int64_t count, int64_t grain, con
                  [&](int64_t i) { fn(i * chunk, std::min(count, (i + 1) * chunk)); });
 }
 
-// Shared by all plans of a session: weights in the form that kernels want, made once.
+// Shared by all plans of a session: weights in the form that kernels want, made once. A constant that is only read
+// packed may lose its own elements: its fact then holds a tensor without data.
 class PackCache {
   public:
     virtual ~PackCache() = default;
     // The packed form of `constant` under `kind` (which must encode every parameter of the packing).
-    virtual std::shared_ptr<const void> get(const Tensor& constant, const std::string& kind,
+    virtual std::shared_ptr<const void> get(const std::shared_ptr<const Tensor>& constant, const std::string& kind,
                                             const std::function<std::shared_ptr<const void>()>& make) = 0;
+    // The elements that a constant had before it lost them.
+    virtual std::shared_ptr<const Tensor> restore(ValueId constant) = 0;
 };
 
 class PrepareContext {
@@ -199,24 +202,37 @@ class PrepareContext {
     }
     const Fact& input(int i) const { return *inputs_[static_cast<size_t>(i)]; }  // static
     const Fact& output(int i) const { return outputs_[static_cast<size_t>(i)]; }
-    const Tensor* constant(int i) const { return has_input(i) ? input(i).constant.get() : nullptr; }
+    bool is_constant(int i) const { return has_input(i) && input(i).constant; }
+    // Null unless is_constant.
+    const Tensor* constant(int i) const {
+        if (!is_constant(i)) return nullptr;
+        const Tensor* t = input(i).constant.get();
+        if (t->data || t->count() == 0) return t;
+        restored_.push_back(cache->restore(node.inputs[static_cast<size_t>(i)]));
+        return restored_.back().get();
+    }
     // Bytes that run() gets as scratch(), 64-byte aligned.
     void scratch(size_t bytes) { scratch_ = bytes; }
     size_t scratch() const { return scratch_; }
 
-    // Packs a constant through the session's cache.
+    // Packs constant input i through the session's cache. run() must not read that input: it may have lost its
+    // elements.
     template <class T>
-    std::shared_ptr<const T> pack(const Tensor& constant, const std::string& kind,
-                                  const std::function<std::shared_ptr<const T>()>& make) {
-        if (!cache) return make();
-        return std::static_pointer_cast<const T>(
-            cache->get(constant, kind, [&] { return std::static_pointer_cast<const void>(make()); }));
+    std::shared_ptr<const T> pack(int i, const std::string& kind,
+                                  const std::function<std::shared_ptr<const T>(const Tensor&)>& make) {
+        packed_ |= uint64_t{1} << i;
+        if (!cache) return make(*constant(i));
+        return std::static_pointer_cast<const T>(cache->get(
+            input(i).constant, kind, [&] { return std::static_pointer_cast<const void>(make(*constant(i))); }));
     }
+    bool packed(size_t i) const { return i < 64 && (packed_ >> i & 1); }
 
   private:
     std::span<const Fact* const> inputs_;
     std::span<const Fact> outputs_;
     size_t scratch_ = 0;
+    uint64_t packed_ = 0;  // bit i: input i
+    mutable std::vector<std::shared_ptr<const Tensor>> restored_;
 };
 
 class RunContext {

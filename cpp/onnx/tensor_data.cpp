@@ -97,6 +97,7 @@ Tensor from_bytes(DType dtype, const Shape& shape, Bytes bytes, const std::share
     } else if (count > 0) {
         std::memcpy(tensor.data, from, static_cast<size_t>(count) * dtype_size(dtype));
     }
+    release_pages(bytes.data(), bytes.size());
     return tensor;
 }
 

@@ -155,7 +155,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, const Operands& at) {
     if (element_count(y) == 0) return made;
     plan.depthwise = plan.groups > 1 && plan.k == 1 && plan.n == 1;
     const DType w_dtype = ctx.input(at.w).dtype;
-    const Tensor *weights = ctx.constant(at.w), *w_zero = ctx.constant(at.w_zero);
+    const Tensor* w_zero = ctx.constant(at.w_zero);
     const int64_t neutral = w_dtype == DType::u8 ? 128 : 0;  // the zero point that needs no correction
     if (ctx.has_input(at.w_zero) && !w_zero) {
         plan.corrected = true;
@@ -181,13 +181,13 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, const Operands& at) {
     }
     size_t scratch = 0;
     auto take = [&](size_t size) { return std::exchange(scratch, scratch + aligned(size)); };
-    if (weights && (!plan.depthwise || w_zero || !ctx.has_input(at.w_zero))) {
+    if (ctx.is_constant(at.w) && (!plan.depthwise || w_zero || !ctx.has_input(at.w_zero))) {
         std::string kind = cat("conv_integer ", table.isa, ' ', plan.depthwise, ' ', plan.corrected, ' ', plan.groups);
         for (int64_t i = 0; plan.depthwise && w_zero && i < w_zero->count(); ++i) kind += cat(' ', int_at(*w_zero, i));
-        plan.packed = ctx.pack<Tensor>(*weights, kind, [&]() -> std::shared_ptr<const Tensor> {
+        plan.packed = ctx.pack<Tensor>(at.w, kind, [&](const Tensor& weights) -> std::shared_ptr<const Tensor> {
             auto out = std::make_shared<Tensor>(Tensor::allocate(DType::u8, {static_cast<int64_t>(bytes)}));
-            if (plan.depthwise) pack_depthwise(plan, *weights, w_zero, static_cast<int16_t*>(out->data));
-            else pack(plan, *weights, static_cast<std::byte*>(out->data));
+            if (plan.depthwise) pack_depthwise(plan, weights, w_zero, static_cast<int16_t*>(out->data));
+            else pack(plan, weights, static_cast<std::byte*>(out->data));
             return out;
         });
     } else {

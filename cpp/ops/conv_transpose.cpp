@@ -247,16 +247,16 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
                 plan.gathered_size = std::max(plan.gathered_size, phase.taps * plan.k * plan.n);
                 plan.phases.push_back(std::move(phase));
             }
-    if (const Tensor* constant = ctx.constant(1)) {
+    if (ctx.is_constant(1)) {
         std::string kind = cat("conv_transpose ", table.isa, ' ', plan.groups);
         for (const Phase& phase : plan.phases)
             for (const PhaseAxis& axis : phase.axes)
                 for (int64_t tap : axis.taps) kind += cat(',', tap, ' ');
-        plan.packed = ctx.pack<Tensor>(*constant, kind, [&]() -> std::shared_ptr<const Tensor> {
+        plan.packed = ctx.pack<Tensor>(1, kind, [&](const Tensor& weights) -> std::shared_ptr<const Tensor> {
             auto out = std::make_shared<Tensor>(Tensor::allocate(DType::f32, {plan.packed_size}));
             std::vector<float> gathered(static_cast<size_t>(plan.gathered_size));
             for (const Phase& phase : plan.phases)
-                pack_phase(plan, phase, constant->as<float>(), gathered.data(), out->as<float>());
+                pack_phase(plan, phase, weights.as<float>(), gathered.data(), out->as<float>());
             return out;
         });
     } else {

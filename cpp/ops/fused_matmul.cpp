@@ -168,8 +168,7 @@ struct NBitsState {
 std::shared_ptr<const void> prepare_nbits(PrepareContext& ctx) {
     const NBits nbits(ctx.attributes);
     auto state = std::make_shared<NBitsState>();
-    state->product =
-        prepare_product(ctx, plan_product(ctx.input(0).shape, {}, {nbits.n, nbits.k}, {1, 0}, {}), nullptr);
+    state->product = prepare_product(ctx, plan_product(ctx.input(0).shape, {}, {nbits.n, nbits.k}, {1, 0}, {}), -1);
     ctx.scratch(state->product.scratch);
     return state;
 }

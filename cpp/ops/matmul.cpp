@@ -95,7 +95,7 @@ std::shared_ptr<const void> prepare_internal(PrepareContext& ctx) {
     state->f32 = prepare_product(ctx,
                                  plan_product(ctx.input(0).shape, perm_of(ctx.attributes, "perm_a"), ctx.input(1).shape,
                                               perm_of(ctx.attributes, "perm_b"), perm_of(ctx.attributes, "perm_c")),
-                                 ctx.constant(1));
+                                 1);
     ctx.scratch(state->f32.scratch);
     return state;
 }

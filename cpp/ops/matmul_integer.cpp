@@ -94,9 +94,8 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     Shape a = ctx.input(at.a).shape;
     if (!perm_a.empty()) std::swap(a[0], a[1]);  // a copy is made
     const bool dynamic = at.name == "DynamicQuantizeMatMul";
-    state->product =
-        prepare_product_s8(ctx, plan_product(a, {}, ctx.input(at.b).shape, perm_b, {}),
-                           dynamic ? DType::u8 : ctx.input(at.a).dtype, ctx.input(at.b).dtype, ctx.constant(at.b));
+    state->product = prepare_product_s8(ctx, plan_product(a, {}, ctx.input(at.b).shape, perm_b, {}),
+                                        dynamic ? DType::u8 : ctx.input(at.a).dtype, at.b);
     if (dynamic || !perm_a.empty()) state->a_bytes = aligned(element_count(a));
     state->sums = aligned(static_cast<int64_t>(state->product.scratch));
     const int64_t results = element_count(ctx.output(0).shape);

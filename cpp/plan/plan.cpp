@@ -8,6 +8,8 @@
 namespace linnet {
 namespace {
 
+// Constants from this size on are worth freeing when only their packed form is used.
+constexpr size_t kLargeConstant = size_t{64} << 10;
 // Values computed from shapes alone are small; they are worked out while planning.
 constexpr size_t kMostPlannedFold = 4096;
 
@@ -19,12 +21,12 @@ class Planner {
         plan.places.resize(graph.values.size());
     }
 
-    void run(int threads, PackCache* cache) {
+    void run(int threads, PackCache* cache, const std::function<void(const Tensor&)>& packed_only) {
         choose_steps();
         find_last_uses();
         place_outputs();
         share_memory();
-        prepare_steps(threads, cache);
+        prepare_steps(threads, cache, packed_only);
         place_in_arena();
         list_releases();
     }
@@ -143,12 +145,16 @@ class Planner {
         return checked_mul(element_count(fact(v).shape), static_cast<int64_t>(dtype_size(fact(v).dtype)));
     }
 
-    void prepare_steps(int threads, PackCache* cache) {
+    void prepare_steps(int threads, PackCache* cache, const std::function<void(const Tensor&)>& packed_only) {
+        std::vector<size_t> packed_uses(graph_.values.size(), 0);
         std::vector<const Fact*> in;
         std::vector<Fact> out;
         for (Step& step : plan_.steps) {
-            if (step.kind != Step::Kind::kernel || !step.op->prepare) continue;
             const Node& n = graph_.node(step.node);
+            if (step.kind != Step::Kind::kernel || !step.op->prepare) {
+                for (ValueId v : n.inputs) restore(v, cache);
+                continue;
+            }
             in.clear();
             out.clear();
             for (ValueId v : n.inputs) in.push_back(v == kNoValue ? nullptr : &fact(v));
@@ -163,7 +169,21 @@ class Planner {
                 throw;
             }
             step.scratch = context.scratch();
+            for (size_t i = 0; i < n.inputs.size(); ++i) {
+                const ValueId v = n.inputs[i];
+                if (!context.packed(i)) restore(v, cache);
+                else if (++packed_uses[static_cast<size_t>(v)] == graph_.value(v).users.size() && packed_only &&
+                         fact(v).constant->bytes() >= kLargeConstant && !graph_.is_output(v))
+                    packed_only(*fact(v).constant);
+            }
         }
+    }
+
+    // What this plan reads as it is must have its elements.
+    void restore(ValueId v, PackCache* cache) {
+        if (v == kNoValue) return;
+        auto& constant = plan_.facts[static_cast<size_t>(v)].constant;
+        if (constant && !constant->data && constant->count() > 0) constant = cache->restore(v);
     }
 
     void place_in_arena() {
@@ -216,11 +236,12 @@ class Planner {
 
 }  // namespace
 
-std::unique_ptr<Plan> make_plan(const Graph& graph, std::span<const Fact> inputs, int threads, PackCache* cache) {
+std::unique_ptr<Plan> make_plan(const Graph& graph, std::span<const Fact> inputs, int threads, PackCache* cache,
+                                const std::function<void(const Tensor&)>& packed_only) {
     auto plan = std::make_unique<Plan>();
     DimTable dims;
     plan->facts = infer_graph(graph, inputs, dims, {kMostPlannedFold});
-    Planner(graph, *plan).run(threads, cache);
+    Planner(graph, *plan).run(threads, cache, packed_only);
     return plan;
 }
 

@@ -2,6 +2,7 @@
 // intermediate whose size is known.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -47,8 +48,10 @@ struct Plan {
     std::vector<char> copy_output;
 };
 
-// `inputs`: facts of the graph's inputs with numbers for dims. Throws when shapes do not fit the graph.
-std::unique_ptr<Plan> make_plan(const Graph& graph, std::span<const Fact> inputs, int threads, PackCache* cache);
+// `inputs`: facts of the graph's inputs with numbers for dims. `packed_only`, when given, is told of each large
+// constant as soon as all its users hold it packed. Throws when shapes do not fit the graph.
+std::unique_ptr<Plan> make_plan(const Graph& graph, std::span<const Fact> inputs, int threads, PackCache* cache,
+                                const std::function<void(const Tensor&)>& packed_only = {});
 
 // ---- arena (arena.cpp) ----------------------------------------------------------------------------------------------
 struct Lifetime {

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 
+#include "base/mapped_file.h"
 #include "graph/infer.h"
 #include "runtime/cost.h"
 
@@ -14,29 +15,6 @@ namespace {
 // Plans kept per program; the one unused for longest goes first.
 constexpr size_t kMostPlans = 32;
 constexpr size_t kHugePage = size_t{2} << 20;
-
-class SharedPackCache : public PackCache {
-  public:
-    std::shared_ptr<const void> get(const Tensor& constant, const std::string& kind,
-                                    const std::function<std::shared_ptr<const void>()>& make) override {
-        const auto key =
-            std::make_pair(static_cast<const void*>(constant.data), kind + '|' + shape_text(constant.shape));
-        std::lock_guard lock(mutex_);
-        auto& entry = packed_[key];
-        if (!entry.packed) {
-            entry.packed = make();
-            entry.source = constant.owner;  // its address must not be used again for something else
-        }
-        return entry.packed;
-    }
-
-  private:
-    struct Entry {
-        std::shared_ptr<const void> packed, source;
-    };
-    std::mutex mutex_;
-    std::map<std::pair<const void*, std::string>, Entry> packed_;
-};
 
 std::string signature_of(std::span<const Value> inputs) {
     std::string key;
@@ -58,8 +36,6 @@ Fact signature_fact(const Value& v) {
 }
 
 }  // namespace
-
-std::shared_ptr<PackCache> make_pack_cache() { return std::make_shared<SharedPackCache>(); }
 
 // Memory for one run at a time, as large as the largest plan that used it.
 struct Program::Arena {
@@ -92,12 +68,38 @@ struct Program::Cached {
     std::vector<std::unique_ptr<Frame>> idle;  // without arenas
 };
 
-Program::Program(std::shared_ptr<const Graph> graph, int threads, std::shared_ptr<PackCache> cache)
+std::shared_ptr<const void> WeightCache::get(const std::shared_ptr<const Tensor>& constant, const std::string& kind,
+                                             const std::function<std::shared_ptr<const void>()>& make) {
+    std::lock_guard lock(mutex_);
+    Entry& entry = packed_[{constant.get(), kind}];
+    if (!entry.packed) {
+        entry.packed = make();
+        entry.source = constant;
+        if (constant->data) release_pages(constant->data, constant->bytes());
+    }
+    return entry.packed;
+}
+
+std::shared_ptr<const Tensor> WeightCache::restore(ValueId constant) {
+    std::lock_guard lock(restore_mutex_);
+    if (!rebuilt_) rebuilt_ = rebuild_();
+    return rebuilt_->fact(constant).constant;
+}
+
+void WeightCache::forget_rebuilt() {
+    std::lock_guard lock(restore_mutex_);
+    rebuilt_.reset();
+}
+
+Program::Program(std::shared_ptr<Graph> graph, int threads, std::shared_ptr<WeightCache> cache)
     : graph_(std::move(graph)), threads_(threads), cache_(std::move(cache)) {
     for (NodeId id : graph_->order)
         for (const Attribute& a : graph_->node(id).attributes.items())
-            if (const auto* g = std::get_if<std::shared_ptr<Graph>>(&a.data))
-                subprograms_[{id, a.name}] = std::make_unique<Program>(*g, threads_, cache_);
+            if (const auto* g = std::get_if<std::shared_ptr<Graph>>(&a.data)) {
+                auto& sub = subprograms_[{id, a.name}];
+                sub = std::make_unique<Program>(*g, threads_, cache_);
+                sub->release_weights_ = false;  // restoring finds the values of the model's own graph only
+            }
 }
 
 Program::~Program() = default;
@@ -115,8 +117,18 @@ std::shared_ptr<Program::Cached> Program::cached(std::span<const Value> inputs) 
         const Fact& known = graph_->fact(graph_->inputs[i].value);
         facts.push_back(known.constant ? known : signature_fact(inputs[i]));
     }
+    // What the first plan reads packed only loses its own elements: nobody else has seen them yet.
+    std::function<void(const Tensor&)> packed_only;
+    if (release_weights_)
+        packed_only = [](const Tensor& constant) {
+            auto& emptied = const_cast<Tensor&>(constant);
+            emptied.data = nullptr;
+            emptied.owner.reset();
+        };
+    release_weights_ = false;
     auto fresh = std::make_shared<Cached>();
-    fresh->plan = make_plan(*graph_, facts, threads_, cache_.get());
+    fresh->plan = make_plan(*graph_, facts, threads_, cache_.get(), packed_only);
+    cache_->forget_rebuilt();
     plans_.emplace_front(std::move(key), fresh);
     if (plans_.size() > kMostPlans) plans_.pop_back();
     return fresh;

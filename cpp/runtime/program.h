@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -26,10 +27,32 @@ struct RunScope {
     std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 };
 
+// The packed weights of a model's graph and its subgraphs. Thread-safe.
+class WeightCache : public PackCache {
+  public:
+    // `rebuild` makes the lowered graph anew, with the same value ids: where elements are read that were freed.
+    explicit WeightCache(std::function<std::shared_ptr<const Graph>()> rebuild) : rebuild_(std::move(rebuild)) {}
+    std::shared_ptr<const void> get(const std::shared_ptr<const Tensor>& constant, const std::string& kind,
+                                    const std::function<std::shared_ptr<const void>()>& make) override;
+    std::shared_ptr<const Tensor> restore(ValueId constant) override;
+    // Between two plans: restored elements that no plan holds go.
+    void forget_rebuilt();
+
+  private:
+    struct Entry {
+        std::shared_ptr<const void> packed;
+        std::shared_ptr<const Tensor> source;  // its address is the key
+    };
+    std::mutex mutex_, restore_mutex_;
+    std::map<std::pair<const Tensor*, std::string>, Entry> packed_;
+    std::function<std::shared_ptr<const Graph>()> rebuild_;
+    std::shared_ptr<const Graph> rebuilt_;
+};
+
 class Program {
   public:
-    // Takes a lowered graph. `cache` is shared with the subgraphs' programs.
-    Program(std::shared_ptr<const Graph> graph, int threads, std::shared_ptr<PackCache> cache);
+    // Takes a lowered graph. `cache` is shared with the subgraphs' programs; those keep their weights' own elements.
+    Program(std::shared_ptr<Graph> graph, int threads, std::shared_ptr<WeightCache> cache);
     ~Program();
 
     // Inputs in the order of graph.inputs. `destinations`, when not empty, holds one entry per output: memory to write
@@ -52,15 +75,14 @@ class Program {
 
     std::shared_ptr<const Graph> graph_;
     int threads_;
-    std::shared_ptr<PackCache> cache_;
+    std::shared_ptr<WeightCache> cache_;
     std::map<std::pair<NodeId, std::string>, std::unique_ptr<Program>> subprograms_;
 
     std::mutex mutex_;                                                  // guards what follows
     std::list<std::pair<std::string, std::shared_ptr<Cached>>> plans_;  // by signature, last used first
+    bool release_weights_ = true;
     struct Arena;
     std::vector<std::unique_ptr<Arena>> idle_arenas_;
 };
-
-std::shared_ptr<PackCache> make_pack_cache();
 
 }  // namespace linnet

@@ -108,15 +108,6 @@ Session::Session(const Session& other, std::set<std::string> fed)
     load(other.model_);
 }
 
-BuildOptions Session::build_options() const {
-    BuildOptions build;
-    build.dimensions = options_.dimensions;
-    build.denotations = options_.denotations;
-    build.initializers = options_.initializers;
-    build.fed = fed_;
-    return build;
-}
-
 void Session::read_info() {
     const onnx::ModelProto& proto = model_->proto;
     info_.producer_name = proto.producer_name;
@@ -136,7 +127,7 @@ void Session::load(const std::shared_ptr<const onnx::Model>& model) {
     threads_ = options_.threads > 0 ? options_.threads : available_cpus();
     model_ = model;
     read_info();
-    std::unique_ptr<Graph> graph = build_graph(model, build_options());
+    std::unique_ptr<Graph> graph = build(false);
     std::vector<Fact> in_facts, out_facts;
     for (const Port& p : graph->inputs) in_facts.push_back(graph->fact(p.value));
     for (size_t i = 0; i < graph->outputs.size(); ++i) {
@@ -148,23 +139,46 @@ void Session::load(const std::shared_ptr<const onnx::Model>& model) {
     overridable_ = overridable_ports(*graph, model->proto);
     outputs_ = port_infos(*graph, graph->outputs, out_facts);
 
+    optimize(*graph, true);
+    program_ = make_program(std::move(graph), false);
+    if (!profiler_) profiler_ = std::make_shared<Profiler>();
+}
+
+void Session::optimize(Graph& graph, bool save) const {
     PassOptions passes;
     passes.stop_after = options_.stop_after;
     passes.optimize = options_.optimization > 0;
-    if (options_.optimization > 0) simplify(*graph, passes);
-    if (!options_.optimized_model.empty()) {
-        SaveOptions save;
-        save.domain = info_.domain;
-        save.doc_string = info_.description;
-        save.graph_doc_string = info_.graph_description;
-        save.model_version = info_.version;
-        save.metadata = info_.metadata;
-        save_onnx(*graph, options_.optimized_model, save);
+    if (passes.optimize) simplify(graph, passes);
+    if (save && !options_.optimized_model.empty()) {
+        SaveOptions as;
+        as.domain = info_.domain;
+        as.doc_string = info_.description;
+        as.graph_doc_string = info_.graph_description;
+        as.model_version = info_.version;
+        as.metadata = info_.metadata;
+        save_onnx(graph, options_.optimized_model, as);
     }
     passes.optimize = options_.optimization > 1;
-    lower(*graph, passes);
-    program_ = std::make_unique<Program>(std::shared_ptr<const Graph>(std::move(graph)), threads_, make_pack_cache());
-    if (!profiler_) profiler_ = std::make_shared<Profiler>();
+    lower(graph, passes);
+}
+
+std::unique_ptr<Graph> Session::build(bool distinct_dimensions) const {
+    BuildOptions how;
+    how.dimensions = options_.dimensions;
+    how.denotations = options_.denotations;
+    how.initializers = options_.initializers;
+    how.fed = fed_;
+    how.distinct_dimensions = distinct_dimensions;
+    return build_graph(model_, how);
+}
+
+std::unique_ptr<Program> Session::make_program(std::shared_ptr<Graph> graph, bool distinct_dimensions) const {
+    auto rebuild = [this, distinct_dimensions] {
+        std::shared_ptr<Graph> again = build(distinct_dimensions);
+        optimize(*again, false);
+        return std::shared_ptr<const Graph>(std::move(again));
+    };
+    return std::make_unique<Program>(std::move(graph), threads_, std::make_shared<WeightCache>(rebuild));
 }
 
 const PortInfo* Session::find_input(std::string_view name, size_t hint) const {
@@ -222,15 +236,9 @@ Program& Session::program_for(const std::vector<Value>& inputs) {
     if (consistent) return *program_;
     std::lock_guard lock(mutex_);
     if (!unnamed_program_) {
-        BuildOptions build = build_options();
-        build.distinct_dimensions = true;
-        std::shared_ptr<Graph> graph = build_graph(model_, build);
-        PassOptions passes;
-        passes.optimize = options_.optimization > 0;
-        if (passes.optimize) simplify(*graph, passes);
-        passes.optimize = options_.optimization > 1;
-        lower(*graph, passes);
-        unnamed_program_ = std::make_unique<Program>(std::move(graph), threads_, make_pack_cache());
+        std::unique_ptr<Graph> graph = build(true);
+        optimize(*graph, false);
+        unnamed_program_ = make_program(std::move(graph), true);
     }
     return *unnamed_program_;
 }
@@ -305,7 +313,7 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
 }
 
 std::unique_ptr<Graph> Session::stage(const std::string& stage) const {
-    std::unique_ptr<Graph> graph = build_graph(model_, build_options());
+    std::unique_ptr<Graph> graph = build(false);
     if (stage == "simplify") simplify(*graph);
     else if (stage != "build") fail(ErrorKind::invalid_argument, "no stage '", stage, "': build, simplify or lower");
     return graph;

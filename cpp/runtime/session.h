@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include "graph/build.h"
 #include "graph/fact.h"
 #include "onnx/model.h"
 #include "runtime/describe.h"
@@ -90,8 +89,10 @@ class Session {
     Session(const Session& other, std::set<std::string> fed);
     void load(const std::shared_ptr<const onnx::Model>& model);
     void read_info();
-    BuildOptions build_options() const;
     Session& with_inputs(std::set<std::string> fed);
+    std::unique_ptr<Graph> build(bool distinct_dimensions) const;
+    void optimize(Graph& graph, bool save) const;  // simplifies (and saves, where the options ask) and lowers
+    std::unique_ptr<Program> make_program(std::shared_ptr<Graph> graph, bool distinct_dimensions) const;
     std::unique_ptr<Graph> stage(const std::string& stage) const;
     std::vector<Fact> input_facts(const std::vector<std::pair<std::string, Shape>>& shapes) const;
     Program& program_for(const std::vector<Value>& inputs);

@@ -183,7 +183,7 @@ GemmSplit split_gemm(int threads, int64_t m, int64_t n, int64_t k, int64_t copie
     return split;
 }
 
-ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, const Tensor* b) {
+ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, int b) {
     ProductF32 product;
     if (plan.empty()) {
         product.plan = std::move(plan);
@@ -216,18 +216,20 @@ ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, const Tensor* 
     const int64_t slot_count = static_cast<int64_t>(product.slot_b.size());
     product.copy_a = plan.a_col != 1 && plan.k > 1 && plan.m > 0;
     // Packing b costs as much as a product of a few rows.
-    product.dot = plan.k > 0 && plan.b_row == 1 && (plan.n == 1 || (!b && plan.m <= 2));
+    const bool constant = b >= 0 && ctx.is_constant(b);
+    product.dot = plan.k > 0 && plan.b_row == 1 && (plan.n == 1 || (!constant && plan.m <= 2));
     if (plan.n == 1 && plan.k == 1) product.dot = false;
     const size_t k = static_cast<size_t>(plan.k), n = static_cast<size_t>(plan.n);
     product.pack_size = product.dot ? 0 : static_cast<int64_t>(kernels.pack_b_f32_size(1, k, n) + 15) / 16 * 16;
-    if (b && !product.dot) {
+    if (constant && !product.dot) {
         const kernels::PackB how{1, k, n, 0, plan.b_row, plan.b_col};
         product.packed = ctx.pack<Tensor>(
-            *b, cat("gemm ", kernels.isa, ' ', k, ' ', n, ' ', plan.b_row, ' ', plan.b_col, ' ', slot_count), [&] {
+            b, cat("gemm ", kernels.isa, ' ', k, ' ', n, ' ', plan.b_row, ' ', plan.b_col, ' ', slot_count),
+            [&](const Tensor& from) {
                 auto packed = std::make_shared<Tensor>(
                     Tensor::allocate(DType::f32, {checked_mul(product.pack_size, slot_count)}));
                 for (int64_t s = 0; s < slot_count; ++s)
-                    kernels.pack_b_f32(how, b->as<float>() + product.slot_b[static_cast<size_t>(s)],
+                    kernels.pack_b_f32(how, from.as<float>() + product.slot_b[static_cast<size_t>(s)],
                                        packed->as<float>() + s * product.pack_size, 0,
                                        (n + kernels.gemm_cols - 1) / kernels.gemm_cols);
                 return packed;
@@ -408,7 +410,7 @@ std::shared_ptr<const AnyProduct> prepare_any_product(PrepareContext& ctx, const
     ProductPlan plan = plan_product(ctx.input(0).shape, perm_a, ctx.input(1).shape, perm_b, {});
     const DType d = ctx.input(0).dtype;
     if (d == DType::f32 || is_half(d)) {
-        state->f32 = prepare_product(ctx, std::move(plan), d == DType::f32 ? ctx.constant(1) : nullptr);
+        state->f32 = prepare_product(ctx, std::move(plan), d == DType::f32 ? 1 : -1);
         ctx.scratch(state->f32.scratch);
     } else {
         state->plan = std::move(plan);

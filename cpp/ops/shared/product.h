@@ -39,7 +39,7 @@ struct ProductF32 {
     size_t scratch = 0;  // bytes
 };
 // Chooses the algorithm; `b` is the constant, if it is one.
-ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, const Tensor* b);
+ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, int b);
 // The epilogue must be resolved for c's shape.
 void run_product(const ProductF32& product, const RunContext& ctx, const float* a, const float* b, float* c,
                  const EpilogueProgram& epilogue, const float* bias, std::byte* scratch);

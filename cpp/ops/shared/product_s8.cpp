@@ -38,11 +38,11 @@ void check_per_row(const Tensor* values, int64_t rows, int64_t matrices, const c
              rows * matrices);
 }
 
-ProductS8 prepare_product_s8(PrepareContext& ctx, ProductPlan plan, DType a, DType b_type, const Tensor* b) {
+ProductS8 prepare_product_s8(PrepareContext& ctx, ProductPlan plan, DType a, int b) {
     const auto& kernels = kernels::kernels();
     ProductS8 product;
     product.a_signed = a == DType::i8;
-    product.b_signed = b_type == DType::i8;
+    product.b_signed = ctx.input(b).dtype == DType::i8;
     std::map<int64_t, int32_t> slots;
     for (int64_t offset : plan.b) slots.try_emplace(offset, 0);
     for (auto& [offset, slot] : slots) {
@@ -55,14 +55,14 @@ ProductS8 prepare_product_s8(PrepareContext& ctx, ProductPlan plan, DType a, DTy
     product.pack_size = static_cast<int64_t>(kernels.pack_b_s8_size(1, z(plan.k), z(plan.n)) + 63) / 64 * 64;
     const bool is_signed = product.b_signed;
     const int64_t pack_size = product.pack_size, b_size = product.b_size;
-    if (b && slot_count > 0) {
+    if (ctx.is_constant(b) && slot_count > 0) {
         const auto kind = cat("gemm_s8 ", kernels.isa, ' ', plan.k, ' ', plan.n, ' ', plan.b_row, ' ', plan.b_col, ' ',
                               slot_count, is_signed);
-        product.packed = ctx.pack<Tensor>(*b, kind, [&] {
+        product.packed = ctx.pack<Tensor>(b, kind, [&](const Tensor& from) {
             auto packed = std::make_shared<Tensor>(Tensor::allocate(DType::i8, {checked_mul(pack_size, slot_count)}));
             std::vector<int8_t> shifted(z(b_size));
             for (int64_t s = 0; s < slot_count; ++s) {
-                shift_to_s8(*b, product.slot_b[z(s)], b_size, is_signed, shifted.data());
+                shift_to_s8(from, product.slot_b[z(s)], b_size, is_signed, shifted.data());
                 kernels.pack_b_s8(how_packed(plan), shifted.data(), packed->as<int8_t>() + s * pack_size, 0,
                                   z(panels_of(plan)));
             }

@@ -17,8 +17,8 @@ struct ProductS8 {
     int64_t pack_size = 0, b_size = 0;     // bytes of a packed b; elements of a plain one
     size_t scratch = 0;
 };
-// `b` is the constant, if it is one.
-ProductS8 prepare_product_s8(PrepareContext& ctx, ProductPlan plan, DType a, DType b_type, const Tensor* b);
+// `b`: which input it is.
+ProductS8 prepare_product_s8(PrepareContext& ctx, ProductPlan plan, DType a, int b);
 
 // c = (a - a_zero)(b - b_zero) + bias; zero points as the tensors hold them, null: 0; bias per column or null.
 void run_product_s8(const ProductS8& product, const Parallel& parallel, const Tensor& a, const Tensor* a_zero,

@@ -244,14 +244,14 @@ std::shared_ptr<const void> prepare_recurrent(PrepareContext& ctx, const Recurre
     r.r_size = static_cast<int64_t>(k.pack_b_f32_size(1, how_r.k, how_r.n) + 15) / 16 * 16;
     const auto pack = [&](int i, bool input_side, int64_t size) {
         std::vector<std::shared_ptr<const Tensor>> packed;
-        const Tensor* constant = ctx.constant(i);
-        if (!constant || constant->dtype != DType::f32) return packed;
+        if (!ctx.is_constant(i) || ctx.input(i).dtype != DType::f32) return packed;
         for (int64_t d = 0; d < s.directions; ++d)
             packed.push_back(ctx.pack<Tensor>(
-                *constant, cat(input_side ? "rnn w " : "rnn r ", k.isa, ' ', s.gates, ' ', s.hidden, ' ', d), [&] {
+                i, cat(input_side ? "rnn w " : "rnn r ", k.isa, ' ', s.gates, ' ', s.hidden, ' ', d),
+                [&](const Tensor& constant) {
                     auto out = std::make_shared<Tensor>(Tensor::allocate(DType::f32, {size}));
                     const float* from =
-                        constant->as<float>() + d * s.gates * s.hidden * (input_side ? s.input : s.hidden);
+                        constant.as<float>() + d * s.gates * s.hidden * (input_side ? s.input : s.hidden);
                     pack_direction(r, from, input_side ? out->as<float>() : nullptr, from,
                                    input_side ? nullptr : out->as<float>());
                     return out;

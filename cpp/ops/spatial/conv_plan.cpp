@@ -156,7 +156,7 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     plan.taps = kernel_taps(plan.window);
     if (element_count(y) == 0) return made;
 
-    const Tensor* constant = ctx.constant(1);
+    const bool constant = ctx.is_constant(1);
     const Kernels& table = kernels::kernels();
     const int64_t all_taps = plan.taps;
     bool merged = false;
@@ -193,9 +193,9 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     if (constant) {
         const std::string kind = cat("conv ", table.isa, ' ', static_cast<int>(plan.path), ' ', plan.groups, ' ',
                                      plan.taps, ' ', plan.k, ' ', plan.n);
-        plan.packed = ctx.pack<Tensor>(*constant, kind, [&]() -> std::shared_ptr<const Tensor> {
+        plan.packed = ctx.pack<Tensor>(1, kind, [&](const Tensor& weights) -> std::shared_ptr<const Tensor> {
             auto out = std::make_shared<Tensor>(Tensor::allocate(DType::f32, {static_cast<int64_t>(floats)}));
-            const auto* source = constant->as<float>();
+            const auto* source = weights.as<float>();
             if (plan.path == Path::depthwise) {
                 pack_depthwise(plan, source, out->as<float>());
                 return out;

@@ -139,6 +139,78 @@ def test_broken_graphs(nodes: list[onnx.NodeProto], parts: list[str]) -> None:
     refused(one_input(*nodes), linnet.InvalidGraph, *parts)
 
 
+@pytest.mark.parametrize(
+    ("made", "parts"),
+    [
+        (node("CumSum", "x", "y", "sums"), ["'sums' (CumSum)", "1 inputs given", "2"]),
+        (helper.make_node("CumSum", ["x", ""], ["y"], "sums"), ["'sums' (CumSum)", "input 1 is left out"]),
+        (helper.make_node("SequenceAt", ["", "x"], ["y"], "at"), ["'at' (SequenceAt)", "input 0 is left out"]),
+        (helper.make_node("Round", ["x"], ["y", "more"], "r"), ["'r' (Round)", "1 output", "2 are named"]),
+        (helper.make_node("Round", ["x"], ["", "y"], "r"), ["'r' (Round)", "1 output", "2 are named"]),
+        (node("Conv", "x w", "y", "c"), ["'c' (Conv)", "rank 1", "at least 3"]),
+        (node("MaxPool", "x", "y", "p", kernel_shape=[2]), ["'p' (MaxPool)", "rank 1", "at least 3"]),
+    ],
+    ids=[
+        "too few",
+        "left out",
+        "left out first",
+        "output too many",
+        "only the second output",
+        "Conv of a vector",
+        "pool of a vector",
+    ],
+)
+def test_wrong_operands(made: onnx.NodeProto, parts: list[str]) -> None:
+    weights = {"w": np.ones((1, 1, 3, 3), np.float32)} if "w" in made.input else {}
+    refused(one_input(made, constants=weights), linnet.InvalidGraph, *parts)
+
+
+def test_a_branch_that_is_missing() -> None:
+    branch = helper.make_graph(
+        [node("Identity", "x", "b", "n")], "then", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["n"])]
+    )
+    data = small_models.model(
+        [node("If", "c", "y", "choose", then_branch=branch)],
+        {"c": (TensorProto.BOOL, []), "x": KIND},
+        {"y": (TensorProto.FLOAT, None)},
+    )
+    refused(data, linnet.InvalidGraph, "'choose' (If)", "'else_branch' is missing")
+
+
+def test_text_that_is_not_utf_8() -> None:
+    odd = onnx.AttributeProto(name="mode", type=onnx.AttributeProto.STRING, s=b"\xff\xfe")
+    resize = helper.make_node("Resize", ["x", "", "s"], ["y"], "r")
+    resize.attribute.append(odd)
+    data = one_input(resize, constants={"s": np.ones(1, np.float32)})
+    refused(data, linnet.InvalidGraph, "'r' (Resize)", "\\xff\\xfe")
+    renamed = one_input(node("Relu", "x", "y", "n")).replace(b"\x01x", b"\x01\xff")
+    assert linnet.InferenceSession(renamed).get_inputs()[0].name == "\\xff"
+
+
+def test_numbers_where_symbols_have_their_codes() -> None:
+    lowest = -(2**63)
+    for start in (lowest, lowest + 1, lowest + 2):
+        data = small_models.model(
+            [
+                node("Range", "start zero step", "r", "range"),
+                node("ReduceMean", "x r", "y", "mean", keepdims=1),
+            ],
+            {"x": (TensorProto.FLOAT, ["a", "b"])},
+            {"y": (TensorProto.FLOAT, None)},
+            {"start": np.array(start), "zero": np.array(0), "step": np.array(2**62)},
+        )
+        with pytest.raises(linnet.LinnetError) as info:
+            linnet.InferenceSession(data).run(None, {"x": np.ones((2, 3), np.float32)})
+        holds(str(info.value), "'mean' (ReduceMean)", "axis")
+
+
+def test_sizes_that_grow_with_every_node() -> None:
+    product = [node("Mul", f"s{i} s{i}", f"s{i + 1}", f"m{i}") for i in range(40)]
+    data = one_input(node("Shape", "x", "s0", "shape"), *product, node("ConstantOfShape", "s40", "y", "fill"), opset=21)
+    session = linnet.InferenceSession(data)
+    assert session.run(None, {"x": np.ones(1, np.float32)})[0].shape == (1,)
+
+
 def test_shapes_that_cannot_be() -> None:
     data = small_models.model(
         [node("MatMul", "x c", "y", "dense")],
@@ -237,6 +309,20 @@ def test_wrong_inputs(session: linnet.InferenceSession, feeds: dict[str, Any], p
     np.testing.assert_array_equal(session.run(None, {"x": PICTURE})[0], before)
 
 
+def test_a_sequence_of_the_wrong_type() -> None:
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    data = small_models.model([node("SequenceLength", "x", "y", "n")], {"x": kind}, {"y": (TensorProto.INT64, [])})
+    with pytest.raises(linnet.InvalidArgument) as info:
+        linnet.InferenceSession(data).run(None, {"x": [np.ones(2), np.ones(2)]})
+    holds(str(info.value), "'x'", "element type", "float64", "float32")
+
+
+@pytest.mark.parametrize("feeds", [[PICTURE], PICTURE, {0: PICTURE}], ids=["list", "array", "number"])
+def test_inputs_without_names(session: linnet.InferenceSession, feeds: Any) -> None:
+    with pytest.raises(linnet.InvalidArgument, match="name"):
+        session.run(None, feeds)
+
+
 def test_an_unknown_output(session: linnet.InferenceSession) -> None:
     with pytest.raises(linnet.InvalidArgument) as info:
         session.run(["scores"], {"x": PICTURE})
@@ -287,6 +373,21 @@ def test_options_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         linnet.InferenceSession(small_models.relu(), options)
     with pytest.raises(TypeError):
         linnet.InferenceSession(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="SessionOptions"):
+        linnet.InferenceSession(small_models.relu(), {"threads": 1})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="RunOptions"):
+        linnet.InferenceSession(small_models.relu()).run(None, {"x": PICTURE}, 3)  # type: ignore[arg-type]
+    for name, value in {"intra_op_num_threads": "4", "enable_profiling": "yes", "logid": 3}.items():
+        with pytest.raises(TypeError, match=name):
+            setattr(options, name, value)
+    with pytest.raises(AttributeError, match="intra_op_num_threads"):
+        options.intra_op_num_thread = 2  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="terminate"):
+        linnet.RunOptions().terminated = True  # type: ignore[attr-defined]
+    options = linnet.SessionOptions()
+    options.add_initializer("w", linnet.OrtValue.ortvalue_from_numpy(np.ones(3)))
+    with pytest.raises(linnet.InvalidArgument, match=r"'w'.*expected float32 8x1x3x3, given float64 3"):
+        linnet.InferenceSession(small_models.small_cnn(), options)
     monkeypatch.setenv("LINNET_ISA", "sparc")
     with pytest.raises(linnet.InvalidArgument, match=r"LINNET_ISA is 'sparc'.*generic"):
         linnet.InferenceSession(small_models.relu())

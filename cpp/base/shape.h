@@ -17,6 +17,9 @@ constexpr int64_t kFirstNumber = kUnknownDim + (int64_t{1} << 32);
 constexpr bool is_number(int64_t dim) noexcept { return dim >= kFirstNumber; }
 constexpr bool is_symbol(int64_t dim) noexcept { return dim > kUnknownDim && dim < kFirstNumber; }
 
+// An element of a tensor as a dimension: one that would read as a symbol is not known.
+constexpr int64_t as_dim(int64_t value) noexcept { return is_number(value) ? value : kUnknownDim; }
+
 // True when every dimension is a number.
 bool is_known(const Shape& shape) noexcept;
 // The product of the dimensions; all must be numbers. Throws invalid_argument on overflow or a negative dimension.

@@ -48,9 +48,8 @@ Tensor strings_from(const py::array& array) {
     Tensor t = Tensor::allocate(DType::string, shape);
     size_t i = 0;
     for (const py::handle item : flat) {
-        if (!py::isinstance<py::str>(item) && !py::isinstance<py::bytes>(item))
-            fail(ErrorKind::invalid_argument, "a string tensor holds a ", type_text(item));
-        t.as<std::string>()[i++] = item.cast<std::string>();
+        const bool text = py::isinstance<py::str>(item) || py::isinstance<py::bytes>(item);
+        t.as<std::string>()[i++] = text ? item.cast<std::string>() : std::string(py::str(item));
     }
     return t;
 }
@@ -106,6 +105,12 @@ py::array array_from_python(const py::handle& object, const Fact* wanted) {
 
 }  // namespace
 
+py::str readable(std::string_view text) {
+    PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<py::ssize_t>(text.size()), "backslashreplace");
+    if (!decoded) throw py::error_already_set();
+    return py::reinterpret_steal<py::str>(decoded);
+}
+
 DType dtype_from_numpy(const py::dtype& dtype) {
     if (const DType d = dtype_of_number(dtype); d != DType::undefined) return d;
     if (dtype.kind() == 'T') return DType::string;  // numpy's variable-width strings
@@ -154,6 +159,15 @@ Value to_value(const py::handle& object, const Fact* wanted) {
         Value v = to_value(inner, wanted);
         return v;  // `inner` is kept alive by `object`
     }
+    if (wanted && wanted->kind == Value::Kind::map && py::isinstance<py::dict>(object)) {
+        const auto dict = py::reinterpret_borrow<py::dict>(object);
+        Fact key, value;
+        key.dtype = wanted->map_key;
+        value.dtype = wanted->dtype;
+        Value keys = to_value(py::list(dict.attr("keys")()), &key),
+              values = to_value(py::list(dict.attr("values")()), &value);
+        return Value::map(std::move(keys.tensor), std::move(values.tensor));
+    }
     const bool sequence = wanted && wanted->kind == Value::Kind::sequence;
     if (sequence && (py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object))) {
         std::vector<Value> items;
@@ -179,7 +193,7 @@ py::object from_tensor(const Tensor& t) {
         py::array array(py::dtype("O"), shape);
         auto** slots = static_cast<PyObject**>(array.mutable_data());
         for (int64_t i = 0; i < t.count(); ++i) {
-            py::str text(t.as<std::string>()[i]);
+            py::str text = readable(t.as<std::string>()[i]);
             Py_XDECREF(slots[i]);
             slots[i] = text.release().ptr();
         }

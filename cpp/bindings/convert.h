@@ -3,6 +3,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <string_view>
+
 #include "base/tensor.h"
 #include "graph/fact.h"
 
@@ -19,6 +21,9 @@ Value to_value(const py::handle& object, const Fact* wanted);
 Tensor writable_view(const py::handle& object);
 // An array over the tensor's own memory (kept alive by the array).
 py::object from_value(const Value& value);
+
+// Text that need not be UTF-8 (ONNX does not make sure of it); bytes that are not come as "\\xff".
+py::str readable(std::string_view text);
 
 DType dtype_from_numpy(const py::dtype& dtype);
 py::dtype numpy_dtype(DType dtype);

@@ -23,7 +23,7 @@ py::dict to_dict(const GraphInfo& info) {
     py::list nodes;
     for (const NodeInfo& n : info.nodes) {
         py::dict d;
-        d["name"] = n.name;
+        d["name"] = readable(n.name);
         d["op"] = n.op;
         d["internal"] = n.internal;
         d["step"] = n.step;

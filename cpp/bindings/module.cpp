@@ -26,7 +26,7 @@ void raise_python(const Error& e) {
     static const char* const kNames[] = {"Fail",         "InvalidArgument",  "NoSuchFile",       "InvalidProtobuf",
                                          "InvalidGraph", "NotImplementedOp", "RuntimeException", "Cancelled"};
     const py::object type = py::module_::import("linnet._errors").attr(kNames[static_cast<int>(e.kind())]);
-    PyErr_SetString(type.ptr(), e.what());
+    PyErr_SetObject(type.ptr(), readable(e.message()).ptr());
 }
 
 py::dict port_dict(const PortInfo& port) {
@@ -34,15 +34,16 @@ py::dict port_dict(const PortInfo& port) {
     for (size_t i = 0; i < port.fact.shape.size(); ++i) {
         if (is_number(port.fact.shape[i])) shape.append(port.fact.shape[i]);
         else if (port.dimension_names[i].empty()) shape.append(py::none());
-        else shape.append(port.dimension_names[i]);
+        else shape.append(readable(port.dimension_names[i]));
     }
     static const char* const kKinds[] = {"absent", "tensor", "sequence", "map"};
     py::dict d;
-    d["name"] = port.name;
+    d["name"] = readable(port.name);
     d["kind"] = kKinds[static_cast<int>(port.fact.kind)];
     d["optional"] = port.fact.optional;
     d["dtype"] = std::string(dtype_name(port.fact.dtype));
     d["onnx_dtype"] = std::string(dtype_onnx_name(port.fact.dtype));
+    d["map_key"] = port.fact.map_key == DType::undefined ? "" : std::string(dtype_onnx_name(port.fact.map_key));
     d["shape"] = port.fact.ranked ? py::object(shape) : py::object(py::none());
     return d;
 }
@@ -57,11 +58,13 @@ py::list run(Session& session, const py::dict& feeds, const py::object& output_n
     std::vector<std::pair<std::string, Value>> values;
     values.reserve(feeds.size());
     for (const auto& [name, object] : feeds) {
+        if (!py::isinstance<py::str>(name))
+            fail(ErrorKind::invalid_argument, "inputs are given by name, not by ", std::string(py::repr(name)));
         std::string key = py::cast<std::string>(name);
-        const int64_t port = session.find_input(key, values.size());
+        const PortInfo* port = session.find_input(key, values.size());
         kept.push_back(py::reinterpret_borrow<py::object>(object));
         try {
-            Value value = to_value(object, port < 0 ? nullptr : &session.inputs()[static_cast<size_t>(port)].fact);
+            Value value = to_value(object, port ? &port->fact : nullptr);
             values.emplace_back(std::move(key), std::move(value));
         } catch (Error& e) {
             e.add_context("input '" + key + "'");
@@ -112,6 +115,14 @@ void bind_session(py::module_& m) {
         .def_readwrite("exact", &SessionOptions::exact)
         .def_readwrite("profile", &SessionOptions::profile)
         .def_readwrite("dimensions", &SessionOptions::dimensions)
+        .def_readwrite("denotations", &SessionOptions::denotations)
+        .def(
+            "set_initializer",
+            [](SessionOptions& o, const std::string& name, const py::object& value) {
+                const Tensor t = to_value(value, nullptr).tensor;
+                o.initializers[name] = t.owner ? t : t.clone();
+            },
+            py::arg("name"), py::arg("value"))
         .def_readwrite("optimized_model", &SessionOptions::optimized_model)
         .def_readwrite("stop_after", &SessionOptions::stop_after);
 
@@ -147,33 +158,42 @@ void bind_session(py::module_& m) {
                  for (const PortInfo& p : s.outputs()) list.append(port_dict(p));
                  return list;
              })
+        .def("overridable",
+             [](const Session& s) {
+                 py::list list;
+                 for (const PortInfo& p : s.overridable()) list.append(port_dict(p));
+                 return list;
+             })
         .def("info",
              [](const Session& s) {
                  const ModelInfo& i = s.info();
                  py::dict d;
-                 d["producer_name"] = i.producer_name;
-                 d["producer_version"] = i.producer_version;
-                 d["domain"] = i.domain;
-                 d["graph_name"] = i.graph_name;
-                 d["description"] = i.description;
+                 d["producer_name"] = readable(i.producer_name);
+                 d["producer_version"] = readable(i.producer_version);
+                 d["domain"] = readable(i.domain);
+                 d["graph_name"] = readable(i.graph_name);
+                 d["description"] = readable(i.description);
+                 d["graph_description"] = readable(i.graph_description);
                  d["version"] = i.version;
                  d["ir_version"] = i.ir_version;
                  d["opsets"] = i.opsets;
                  py::dict metadata;
-                 for (const auto& [k, v] : i.metadata) metadata[py::str(k)] = v;
+                 for (const auto& [k, v] : i.metadata) metadata[readable(k)] = readable(v);
                  d["metadata"] = metadata;
                  return d;
              })
         .def_property_readonly("threads", &Session::threads)
         .def("run", &run, py::arg("feeds"), py::arg("output_names") = py::none(), py::arg("terminate") = nullptr,
              py::arg("time_limit_ms") = 0, py::arg("destinations") = py::none())
-        .def("dump", &Session::dump, py::arg("stage") = "lower")
+        .def(
+            "dump", [](const Session& s, const std::string& stage) { return readable(s.dump(stage)); },
+            py::arg("stage") = "lower")
         .def("profile",
              [](Session& s) {
                  py::list list;
                  for (const ProfileEvent& e : s.profiler().events()) {
                      py::dict d;
-                     d["name"] = e.name;
+                     d["name"] = readable(e.name);
                      d["op"] = e.op;
                      d["start_us"] = e.start_us;
                      d["duration_us"] = e.duration_us;
@@ -186,7 +206,7 @@ void bind_session(py::module_& m) {
                  }
                  return list;
              })
-        .def("trace_json", [](Session& s) { return s.profiler().trace_json(); });
+        .def("trace_json", [](Session& s) { return readable(s.profiler().trace_json()); });
 }
 
 }  // namespace

@@ -108,14 +108,28 @@ class Builder {
                  "' is given to two values; each value needs a name of its own");
     }
 
+    // The caller's tensor where there is one, else the file's.
+    Tensor initializer(const onnx::TensorProto& proto, bool is_main) const {
+        const auto given = is_main ? options_.initializers.find(text(proto.name)) : options_.initializers.end();
+        if (given == options_.initializers.end()) return onnx::read_tensor(*model_, proto);
+        const Tensor& t = given->second;
+        const Shape shape(proto.dims.begin(), proto.dims.end());
+        if (static_cast<int32_t>(t.dtype) != proto.data_type || !(t.shape == shape))
+            fail(ErrorKind::invalid_argument, "expected ", dtype_name(static_cast<DType>(proto.data_type)), " ",
+                 shape_text(shape), ", given ", dtype_name(t.dtype), " ", shape_text(t.shape));
+        return t;
+    }
+
     void fill(Scope& scope, const onnx::GraphProto& proto, const Opsets& opsets, int depth) {
         if (depth > options_.max_depth)
             fail(ErrorKind::invalid_graph, "subgraphs are nested deeper than ", options_.max_depth);
         Graph& graph = *scope.graph;
         graph.name = text(proto.name);
+        const bool is_main = &proto == &model_->proto.graph;
         for (const auto& t : proto.initializers) {
+            if (is_main && options_.fed.count(text(t.name))) continue;
             try {
-                define(scope, t.name, graph.add_constant(text(t.name), onnx::read_tensor(*model_, t)));
+                define(scope, t.name, graph.add_constant(text(t.name), initializer(t, is_main)));
             } catch (Error& e) {
                 e.add_context(cat("initializer '", t.name, "'"));
                 throw;
@@ -222,6 +236,9 @@ class Builder {
                  op.max_inputs == op.min_inputs ? ""
                  : op.max_inputs < 0            ? " or more"
                                                 : cat(" to ", op.max_inputs));
+        for (int i = 0; i < op.min_inputs; ++i)
+            if (node.inputs[static_cast<size_t>(i)] == kNoValue && !(i < 32 && (op.may_omit >> i & 1)))
+                fail(ErrorKind::invalid_graph, node_text(node), ": input ", i, " is left out, but it is required");
     }
 
     void inline_function(Scope& scope, const onnx::FunctionProto& f, const onnx::NodeProto& call, const Node& node,
@@ -381,8 +398,11 @@ Fact fact_of_type(const onnx::TypeProto& type, DimTable& dims, const BuildOption
             fact.kind = Value::Kind::sequence;
             return fact;
         case Kind::map:
+            if (type.elem_type < 0 || type.elem_type >= kDTypeCount)
+                fail(ErrorKind::invalid_graph, "'", name, "' has the unknown key type ", type.elem_type);
             if (!type.elem.empty()) fact = fact_of_type(type.elem[0], dims, options, "");
             fact.kind = Value::Kind::map;
+            fact.map_key = static_cast<DType>(type.elem_type);
             return fact;
         case Kind::sparse:
         case Kind::tensor: break;
@@ -394,8 +414,12 @@ Fact fact_of_type(const onnx::TypeProto& type, DimTable& dims, const BuildOption
     for (size_t i = 0; i < type.shape.size(); ++i) {
         const auto& d = type.shape[i];
         int64_t dim = kUnknownDim;
+        const auto meaning =
+            d.denotation.empty() ? options.denotations.end() : options.denotations.find(text(d.denotation));
         if (d.kind == onnx::DimProto::Kind::value && d.value >= 0) {
             dim = d.value;
+        } else if (meaning != options.denotations.end()) {
+            dim = meaning->second;
         } else if (d.kind == onnx::DimProto::Kind::param && is_name(d.param) && !options.distinct_dimensions) {
             const auto given = options.dimensions.find(text(d.param));
             dim = given != options.dimensions.end() ? given->second : dims.symbol(text(d.param));

@@ -3,6 +3,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "graph/graph.h"
@@ -13,10 +14,15 @@ namespace linnet {
 struct BuildOptions {
     // Symbolic input dimensions that are given a number, by symbol name (onnxruntime's free dimension overrides).
     std::map<std::string, int64_t> dimensions;
+    std::map<std::string, int64_t> denotations;  // the same by what a dimension denotes ("DATA_BATCH")
+    // Initializers of the model's graph, by name: tensors to take instead of the file's, and those that are listed as
+    // inputs and shall be inputs.
+    std::map<std::string, Tensor> initializers;
+    std::set<std::string> fed;
     // Sizes with the same name need not be equal (for models whose names turn out to be wrong).
     bool distinct_dimensions = false;
-    int64_t max_nodes = 10'000'000;  // after inlining functions
-    int max_depth = 200;             // of nested subgraphs and functions
+    int64_t max_nodes = 1'000'000;  // after inlining functions
+    int max_depth = 200;            // of nested subgraphs and functions
 };
 
 // Throws invalid_graph, or not_implemented listing every unknown operator with its node's name.

@@ -21,7 +21,15 @@ const Shape* InferContext::ints(int i) const {
     return f.ints ? &*f.ints : nullptr;
 }
 
+void InferContext::check_outputs() const {
+    for (int i = said_; i < outputs(); ++i)
+        if (has_output(i))
+            fail(ErrorKind::invalid_graph, "has ", said_, said_ == 1 ? " output" : " outputs", ", ", outputs(),
+                 " are named");
+}
+
 void InferContext::output(int i, Fact fact) {
+    said_ = std::max(said_, i + 1);
     if (has_output(i)) outputs_[static_cast<size_t>(i)] = std::move(fact);
 }
 

@@ -25,17 +25,19 @@ class DimTable {
     // The size of two broadcast sizes; throws invalid_argument when they are numbers that do not broadcast.
     int64_t broadcast(int64_t a, int64_t b);
     // "batch", "2*batch+1", "224", "?".
-    std::string text(int64_t dim) const;
+    std::string text(int64_t dim) const { return text(dim, 0); }
     std::string text(const Shape& shape) const;
 
   private:
     int64_t expression(char op, int64_t a, int64_t b);
+    std::string text(int64_t dim, int depth) const;
     struct Entry {
         std::string name;  // of a symbol; empty for an expression
         char op = 0;
         int64_t a = 0, b = 0;
     };
     std::vector<Entry> entries_;
+    const Entry& entry(int64_t code) const;
     std::map<std::string, int64_t> by_name_;
     std::map<std::tuple<char, int64_t, int64_t>, int64_t> by_expression_;
 };

@@ -13,6 +13,7 @@ struct Fact {
     Value::Kind kind = Value::Kind::tensor;
     bool optional = false;                   // may be absent at run time (ONNX optional types)
     DType dtype = DType::undefined;          // of the tensor; of the elements of a sequence; of the values of a map
+    DType map_key = DType::undefined;        // of the keys of a map, or of the maps in a sequence
     bool ranked = false;                     // shape.size() is the rank
     Shape shape;                             // dims may be numbers, symbols or kUnknownDim
     std::shared_ptr<const Tensor> constant;  // the value itself, when known

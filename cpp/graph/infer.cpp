@@ -79,6 +79,7 @@ void infer_node(const Graph& graph, const Node& node, std::span<const Fact* cons
     try {
         InferContext context(graph, node, inputs, outputs, dims);
         node.op->infer(context);
+        context.check_outputs();
         for (Fact& f : outputs) settle(f);
     } catch (Error& e) {
         e.add_context(node_text(node));

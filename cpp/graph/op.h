@@ -41,6 +41,8 @@ enum OpFlags : uint32_t {
     kFloat32Only = 32,
     // Takes the attribute "epilogue", whose operands are inputs from number 3 on (ops/epilogue.h).
     kEpilogue = 64,
+    // Not ONNX at this opset, but written by other runtimes: read, and never made by a portable rewrite.
+    kForeign = 128,
 };
 
 struct OpDef {
@@ -70,6 +72,7 @@ struct OpDef {
     uint32_t flags = 0;
     int min_inputs = 0;  // checked when the graph is built; max < 0: any number
     int max_inputs = -1;
+    uint32_t may_omit = 0;  // bit i: input i, one of the first min_inputs, may be left out (an empty name)
 };
 
 // The row for an operator at an opset, or null. Domain "ai.onnx" is "".
@@ -101,6 +104,8 @@ class InferContext {
     // The elements of a small integer tensor as dims; null when their number is not known.
     const Shape* ints(int i) const;
     bool has_output(int i) const { return i < outputs() && node_.outputs[static_cast<size_t>(i)] != kNoValue; }
+    // Throws invalid_graph when the node names an output that infer has said nothing about: the operator has fewer.
+    void check_outputs() const;
 
     // Outputs that the node leaves out are ignored.
     void output(int i, Fact fact);
@@ -118,6 +123,7 @@ class InferContext {
     const Node& node_;
     std::span<const Fact* const> inputs_;
     std::span<Fact> outputs_;
+    int said_ = 0;  // outputs up to this one
 };
 
 // ---- run -----------------------------------------------------------------------------------------------------------

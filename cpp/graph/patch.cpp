@@ -8,17 +8,18 @@
 namespace linnet {
 namespace {
 
-// Once lowering, rows newer than the model's opset may be used as well.
-int64_t usable_opset(const Graph& graph, std::string_view domain) {
-    if (graph.lowered || domain == "linnet") return kMaxOpset;
-    return graph.opset(domain);
+// Null when the graph may not use the operator. Once lowering, rows newer than the model's opset may be used as well.
+const OpDef* usable(const Graph& graph, std::string_view domain, std::string_view op_type) {
+    if (graph.lowered || domain == "linnet") return find_op(domain, op_type, kMaxOpset);
+    const OpDef* op = find_op(domain, op_type, graph.opset(domain));
+    return op && !(op->flags & kForeign) ? op : nullptr;
 }
 
 }  // namespace
 
 bool Patch::available(std::string_view op_type, std::string_view domain) const {
     if (domain == "linnet" && !graph_.lowered) return false;
-    return find_op(domain, op_type, usable_opset(graph_, domain)) != nullptr;
+    return usable(graph_, domain, op_type) != nullptr;
 }
 
 ValueId Patch::constant(Tensor tensor, std::string_view name) {
@@ -45,7 +46,7 @@ ValueId Patch::node(std::string_view op_type, const ValueIds& inputs, Attributes
     Node n;
     n.op_type = op_type;
     n.domain = domain;
-    n.op = find_op(domain, op_type, usable_opset(graph_, domain));
+    n.op = usable(graph_, domain, op_type);
     if (!n.op) fail(ErrorKind::not_implemented, "no operator ", domain, " ", op_type, " to rewrite with");
     n.inputs = inputs;
     n.attributes = std::move(attributes);

@@ -58,6 +58,7 @@ class Saver {
         for (const Port& port : main_.inputs) reserve(names, port.value, port.name);
         for (const Port& port : main_.outputs) used_.insert(port.name);
         proto.graph = graph(main_, names, true);
+        proto.graph.doc_string = options.graph_doc_string;
         proto.ir_version = options.ir_version ? options.ir_version : std::max(ir_, ir_of_opset());
         return proto;
     }
@@ -253,9 +254,9 @@ class Saver {
             if (is_number(size)) {
                 dim.kind = DimProto::Kind::value;
                 dim.value = size;
-            } else if (is_symbol(size)) {
-                dim.kind = DimProto::Kind::param;
-                dim.param = keep(dims.text(size));
+            } else if (std::string text = dims.text(size); is_symbol(size) && text.find('?') == std::string::npos) {
+                dim.kind = DimProto::Kind::param;  // the others have no name in the file either (build.cpp)
+                dim.param = keep(std::move(text));
             }
             tensor.shape.push_back(dim);
         }
@@ -266,11 +267,11 @@ class Saver {
             return outer;
         };
         TypeProto whole = std::move(tensor);
-        if (fact.kind == Value::Kind::sequence) whole = around(TypeProto::Kind::sequence, std::move(whole));
-        if (fact.kind == Value::Kind::map) {
+        if (fact.map_key != DType::undefined) {
             whole = around(TypeProto::Kind::map, std::move(whole));
-            whole.elem_type = static_cast<int32_t>(DType::i64);
+            whole.elem_type = static_cast<int32_t>(fact.map_key);
         }
+        if (fact.kind == Value::Kind::sequence) whole = around(TypeProto::Kind::sequence, std::move(whole));
         return fact.optional ? around(TypeProto::Kind::optional, std::move(whole)) : whole;
     }
 

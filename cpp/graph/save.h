@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "onnx/model.h"
 
 namespace linnet {
 
 struct SaveOptions {
-    std::string producer_name = "linnet", producer_version, domain, doc_string;
-    int64_t model_version = 0;
+    std::string producer_name = "linnet", producer_version, domain, doc_string, graph_doc_string;
+    int64_t model_version = onnx::kNoVersion;
     int64_t ir_version = 0;  // 0: the least that the opset and the element types ask for
     std::vector<std::pair<std::string, std::string>> metadata;
     // save_onnx(): weights of a page or more go to a file of their own, "NAME.data" beside the model.

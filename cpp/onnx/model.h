@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -118,11 +119,14 @@ struct FunctionProto {
     std::vector<ValueInfoProto> value_infos;
 };
 
+// What a model without a version says it has, here as in onnxruntime.
+constexpr int64_t kNoVersion = std::numeric_limits<int64_t>::max();
+
 struct ModelProto {
     int64_t ir_version = 0;
     std::vector<OpsetId> opsets;
     std::string_view producer_name, producer_version, domain, doc_string;
-    int64_t model_version = 0;
+    int64_t model_version = kNoVersion;
     GraphProto graph;
     std::vector<FunctionProto> functions;
     StringPairs metadata;

@@ -243,7 +243,7 @@ void write(Sink& out, const ModelProto& model) {
     out.optional_text(2, model.producer_name);
     out.optional_text(3, model.producer_version);
     out.optional_text(4, model.domain);
-    if (model.model_version != 0) out.i64(5, model.model_version);
+    if (model.model_version != kNoVersion) out.i64(5, model.model_version);
     out.optional_text(6, model.doc_string);
     out.message(7, [&](Sink& s) { write(s, model.graph); });
     write_all(out, 8, model.opsets);

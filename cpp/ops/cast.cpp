@@ -249,7 +249,8 @@ DType target_of(const Attributes& attributes) {
     } else {
         number = attributes.i("to", 0);
     }
-    if (number <= 0 || number >= kDTypeCount) fail(ErrorKind::not_implemented, "to is data type ", number);
+    if (number <= 0 || number >= kDTypeCount)
+        fail(ErrorKind::invalid_graph, "to is data type ", number, ", which ONNX does not have");
     return static_cast<DType>(number);
 }
 

@@ -112,8 +112,8 @@ void run_dft(RunContext& ctx) {
 void infer_stft(InferContext& ctx) {
     const Fact& x = tensor_input(ctx, 0);
     require(x.dtype == DType::undefined || is_float(x.dtype), "signal is ", dtype_name(x.dtype));
-    check_parts(x);
-    if (x.ranked) require(x.rank() == 3, "signal has rank ", x.rank(), ", expected 3");
+    if (x.ranked) require(x.rank() == 2 || x.rank() == 3, "signal has rank ", x.rank(), ", expected 3, or 2 (real)");
+    if (!x.ranked || x.rank() == 3) check_parts(x);
     const bool onesided = ctx.attributes.i("onesided", 1) != 0;
     const int64_t batch = x.ranked ? x.shape[0] : kUnknownDim, length = x.ranked ? x.shape[1] : kUnknownDim;
     int64_t frame = length;
@@ -138,7 +138,8 @@ void run_stft(RunContext& ctx) {
     const Tensor& x = ctx.input(0);
     Tensor& y = ctx.output(0);
     if (y.count() == 0) return;
-    const int64_t step = int_at(ctx.input(1), 0), length = x.shape[1], parts = x.shape[2];
+    const int64_t step = int_at(ctx.input(1), 0), length = x.shape[1];
+    const int64_t parts = x.shape.size() == 3 ? x.shape[2] : 1;
     const Tensor* window = ctx.has_input(2) ? &ctx.input(2) : nullptr;
     const int64_t frame = window ? window->count() : ctx.has_input(3) ? int_at(ctx.input(3), 0) : length;
     const int64_t frames = y.shape[1], bins = y.shape[2];

@@ -38,11 +38,13 @@ void infer_zip_map(InferContext& ctx) {
     int64_t rows;
     const Fact& x = features_input(ctx, rows);
     require(x.dtype == DType::f32 || x.dtype == DType::undefined, "the input must be float, not ", dtype_name(x.dtype));
-    const int64_t labels = zip_labels(ctx.attributes).count();
+    const Tensor keys = zip_labels(ctx.attributes);
+    const int64_t labels = keys.count();
     if (x.ranked && is_number(x.shape.back()) && x.shape.back() != labels)
         fail(ErrorKind::invalid_argument, "the input has ", x.shape.back(), " columns for ", labels, " labels");
     Fact fact = Fact::unranked(DType::f32);
     fact.kind = Value::Kind::sequence;
+    fact.map_key = keys.dtype;
     ctx.output(0, fact);
 }
 

@@ -19,6 +19,8 @@ void infer_if(InferContext& ctx) {
     const Fact& condition = tensor_input(ctx, 0);
     require(condition.dtype == DType::boolean || condition.dtype == DType::undefined,
             "the condition must be bool, not ", dtype_name(condition.dtype));
+    for (const char* branch : {"then_branch", "else_branch"})
+        require(ctx.attributes.g(branch) != nullptr, "the graph '", branch, "' is missing");
     const auto yes = branch_facts(ctx, "then_branch"), no = branch_facts(ctx, "else_branch");
     const auto outputs = static_cast<size_t>(ctx.outputs());
     require(yes.size() >= outputs && no.size() >= outputs, "the branches have ", yes.size(), " and ", no.size(),

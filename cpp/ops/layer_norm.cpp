@@ -176,13 +176,14 @@ bool permute_layer_norm(const Graph& graph, Node& node, const Shape& perm, Patch
     return true;
 }
 
-constexpr OpDef row(std::string_view name, int max_inputs) {
+constexpr OpDef row(std::string_view name, int since, int max_inputs, uint32_t flags = 0) {
     return {.name = name,
+            .since = since,
             .infer = infer_layer_norm,
             .run = run_layer_norm,
             .lower = lower_widened,
             .permute = permute_layer_norm,
-            .flags = kInPlace,
+            .flags = kInPlace | flags,
             .min_inputs = 2,
             .max_inputs = max_inputs};
 }
@@ -191,9 +192,12 @@ constexpr OpDef row(std::string_view name, int max_inputs) {
 
 std::span<const OpDef> layer_norm_ops() {
     static const OpDef rows[] = {
-        row("LayerNormalization", 3),
-        row("RMSNormalization", 2),
-        row("SimplifiedLayerNormalization", 2),
+        row("LayerNormalization", 17, 3),
+        row("RMSNormalization", 23, 2),
+        // onnxruntime writes these into models of any opset.
+        row("LayerNormalization", 1, 3, kForeign),
+        row("RMSNormalization", 1, 2, kForeign),
+        row("SimplifiedLayerNormalization", 1, 2, kForeign),
     };
     return rows;
 }

@@ -88,7 +88,7 @@ void run_loop(RunContext& ctx) {
 
 std::span<const OpDef> loop_ops() {
     static const OpDef rows[] = {
-        {.name = "Loop", .infer = infer_loop, .run = run_loop, .flags = kDynamic, .min_inputs = 2},
+        {.name = "Loop", .infer = infer_loop, .run = run_loop, .flags = kDynamic, .min_inputs = 2, .may_omit = 0b11},
     };
     return rows;
 }

@@ -44,7 +44,9 @@ void infer_range(InferContext& ctx) {
         Fact out = Fact::of(dtype, {count});
         if (is_int(dtype) && count <= static_cast<int64_t>(kMaxInts)) {
             out.ints.emplace();
-            for (int64_t i = 0; i < count; ++i) out.ints->push_back(int_at(*start, 0) + i * int_at(*delta, 0));
+            auto value = static_cast<uint64_t>(int_at(*start, 0));  // may wrap behind the last element
+            for (int64_t i = 0; i < count; ++i, value += static_cast<uint64_t>(int_at(*delta, 0)))
+                out.ints->push_back(as_dim(static_cast<int64_t>(value)));
         }
         return ctx.output(0, std::move(out));
     }

@@ -218,7 +218,13 @@ void run_scan_8(RunContext& ctx) {
 
 std::span<const OpDef> scan_ops() {
     static const OpDef rows[] = {
-        {.name = "Scan", .since = 8, .infer = infer_scan, .run = run_scan_8, .flags = kDynamic, .min_inputs = 2},
+        {.name = "Scan",
+         .since = 8,
+         .infer = infer_scan,
+         .run = run_scan_8,
+         .flags = kDynamic,
+         .min_inputs = 2,
+         .may_omit = 0b1},
         {.name = "Scan", .since = 9, .infer = infer_scan, .run = run_scan, .flags = kDynamic, .min_inputs = 1},
     };
     return rows;

@@ -1,8 +1,13 @@
 // Events of steps, and the trace file made of them.
 #include "runtime/profiler.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <map>
+#include <utility>
+
+#include "base/error.h"
 
 namespace linnet {
 namespace {
@@ -49,19 +54,32 @@ std::string json_escape(const std::string& text) {
     return out;
 }
 
+// As onnxruntime writes it, so that what reads its traces reads these: events of category "Node" are steps, their names
+// end in "_kernel_time"; "model_run" of category "Session" is a whole run.
 std::string Profiler::trace_json() const {
     std::string out = "[";
-    bool first = true;
-    for (const ProfileEvent& e : events()) {
+    const auto begin = [&](const char* category, const std::string& name, double start, double duration) {
         char times[96];
-        std::snprintf(times, sizeof times, "\"ts\":%.3f,\"dur\":%.3f", e.start_us, e.duration_us);
-        out += first ? "\n" : ",\n";
-        first = false;
-        out += "{\"ph\":\"X\",\"pid\":1,\"tid\":1,\"cat\":\"Node\"," + std::string(times) + ",\"name\":\"" +
-               json_escape(e.name) + "\",\"args\":{\"op_name\":\"" + json_escape(e.op) + "\",\"shapes\":\"" +
+        std::snprintf(times, sizeof times, "\"ts\":%.3f,\"dur\":%.3f", start, duration);
+        out += out.size() > 1 ? ",\n" : "\n";
+        out += cat("{\"ph\":\"X\",\"pid\":1,\"tid\":1,\"cat\":\"", category, "\",", times, ",\"name\":\"",
+                   json_escape(name), "\",\"args\":{");
+    };
+    std::map<int64_t, std::pair<double, double>> runs;
+    for (const ProfileEvent& e : events()) {
+        const double end = e.start_us + e.duration_us;
+        auto& [first, last] = runs.try_emplace(e.run, e.start_us, end).first->second;
+        first = std::min(first, e.start_us);
+        last = std::max(last, end);
+        begin("Node", e.name + "_kernel_time", e.start_us, e.duration_us);
+        out += "\"op_name\":\"" + json_escape(e.op) + "\",\"provider\":\"CPUExecutionProvider\",\"shapes\":\"" +
                json_escape(e.shapes) + "\",\"macs\":" + std::to_string(e.macs) +
                ",\"bytes\":" + std::to_string(e.bytes) + ",\"run\":" + std::to_string(e.run) +
                ",\"depth\":" + std::to_string(e.depth) + "}}";
+    }
+    for (const auto& [run, span] : runs) {
+        begin("Session", "model_run", span.first, span.second - span.first);
+        out += cat("\"run\":", run, "}}");
     }
     return out + "\n]\n";
 }

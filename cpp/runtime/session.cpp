@@ -29,6 +29,21 @@ std::vector<PortInfo> port_infos(const Graph& graph, const std::vector<Port>& po
     return infos;
 }
 
+std::vector<PortInfo> overridable_ports(Graph& graph, const onnx::ModelProto& proto) {
+    std::vector<PortInfo> infos;
+    if (proto.ir_version < 4) return infos;
+    std::set<std::string_view> initializers, inputs;
+    for (const auto& t : proto.graph.initializers) initializers.insert(t.name);
+    for (const Port& port : graph.inputs) inputs.insert(port.name);
+    for (const auto& in : proto.graph.inputs) {
+        if (!initializers.count(in.name) || inputs.count(in.name)) continue;
+        const std::string name(in.name);
+        const auto more = port_infos(graph, {{name, kNoValue}}, {fact_of_type(in.type, *graph.dims, {}, name)});
+        infos.insert(infos.end(), more.begin(), more.end());
+    }
+    return infos;
+}
+
 std::string kind_text(const Value& value) {
     switch (value.kind) {
         case Value::Kind::absent: return "nothing";
@@ -87,21 +102,31 @@ Session::Session(onnx::Bytes bytes, std::shared_ptr<const void> owner, const Ses
     }
 }
 
-void Session::load(const std::shared_ptr<const onnx::Model>& model) {
-    check_isa();
-    threads_ = options_.threads > 0 ? options_.threads : available_cpus();
-    model_ = model;
-    const onnx::ModelProto& proto = model->proto;
+Session::Session(const Session& other, std::set<std::string> fed)
+    : options_(other.options_), origin_(other.origin_), fed_(std::move(fed)), profiler_(other.profiler_) {
+    options_.optimized_model.clear();
+    load(other.model_);
+}
+
+void Session::read_info() {
+    const onnx::ModelProto& proto = model_->proto;
     info_.producer_name = proto.producer_name;
     info_.producer_version = proto.producer_version;
     info_.domain = proto.domain;
     info_.graph_name = proto.graph.name;
     info_.description = proto.doc_string;
+    info_.graph_description = proto.graph.doc_string;
     info_.version = proto.model_version;
     info_.ir_version = proto.ir_version;
     for (const auto& o : proto.opsets) info_.opsets.emplace_back(o.domain, o.version);
     for (const auto& [key, value] : proto.metadata) info_.metadata.emplace_back(key, value);
+}
 
+void Session::load(const std::shared_ptr<const onnx::Model>& model) {
+    check_isa();
+    threads_ = options_.threads > 0 ? options_.threads : available_cpus();
+    model_ = model;
+    read_info();
     std::unique_ptr<Graph> graph = build(false);
     std::vector<Fact> in_facts, out_facts;
     for (const Port& p : graph->inputs) in_facts.push_back(graph->fact(p.value));
@@ -111,11 +136,12 @@ void Session::load(const std::shared_ptr<const onnx::Model>& model) {
         out_facts.push_back(declared.dtype != DType::undefined && declared.ranked ? declared : inferred);
     }
     inputs_ = port_infos(*graph, graph->inputs, in_facts);
+    overridable_ = overridable_ports(*graph, model->proto);
     outputs_ = port_infos(*graph, graph->outputs, out_facts);
 
     optimize(*graph, true);
     program_ = make_program(std::move(graph), false);
-    profiler_ = std::make_unique<Profiler>();
+    if (!profiler_) profiler_ = std::make_shared<Profiler>();
 }
 
 void Session::optimize(Graph& graph, bool save) const {
@@ -127,6 +153,7 @@ void Session::optimize(Graph& graph, bool save) const {
         SaveOptions as;
         as.domain = info_.domain;
         as.doc_string = info_.description;
+        as.graph_doc_string = info_.graph_description;
         as.model_version = info_.version;
         as.metadata = info_.metadata;
         save_onnx(graph, options_.optimized_model, as);
@@ -138,6 +165,9 @@ void Session::optimize(Graph& graph, bool save) const {
 std::unique_ptr<Graph> Session::build(bool distinct_dimensions) const {
     BuildOptions how;
     how.dimensions = options_.dimensions;
+    how.denotations = options_.denotations;
+    how.initializers = options_.initializers;
+    how.fed = fed_;
     how.distinct_dimensions = distinct_dimensions;
     return build_graph(model_, how);
 }
@@ -152,11 +182,20 @@ std::unique_ptr<Program> Session::make_program(std::shared_ptr<Graph> graph, boo
                                      std::make_shared<WeightCache>(rebuild));
 }
 
-int64_t Session::find_input(std::string_view name, size_t hint) const {
-    if (hint < inputs_.size() && inputs_[hint].name == name) return static_cast<int64_t>(hint);
-    for (size_t i = 0; i < inputs_.size(); ++i)
-        if (inputs_[i].name == name) return static_cast<int64_t>(i);
-    return -1;
+const PortInfo* Session::find_input(std::string_view name, size_t hint) const {
+    if (hint < inputs_.size() && inputs_[hint].name == name) return &inputs_[hint];
+    for (const std::vector<PortInfo>* ports : {&inputs_, &overridable_})
+        for (const PortInfo& port : *ports)
+            if (port.name == name) return &port;
+    return nullptr;
+}
+
+// Initializers that runs give are rarely given: the session's own program has them as constants.
+Session& Session::with_inputs(std::set<std::string> fed) {
+    std::lock_guard lock(mutex_);
+    auto& session = fed_sessions_[fed];
+    if (!session) session.reset(new Session(*this, std::move(fed)));
+    return *session;
 }
 
 void Session::check_feed(const PortInfo& port, const Value& value) const {
@@ -166,10 +205,15 @@ void Session::check_feed(const PortInfo& port, const Value& value) const {
     };
     if (port.fact.optional && value.kind == Value::Kind::absent) return;
     if (port.fact.kind != value.kind) refuse("wrong kind of value");
+    if (value.kind == Value::Kind::sequence && port.fact.map_key == DType::undefined)
+        for (const Value& item : *value.items)
+            if (item.kind == Value::Kind::tensor && item.tensor.dtype != port.fact.dtype)
+                refuse(cat("wrong element type, ", dtype_name(item.tensor.dtype)));
     if (value.kind != Value::Kind::tensor) return;
     const Tensor& t = value.tensor;
     if (t.dtype != port.fact.dtype) refuse("wrong element type");
     if (!port.fact.ranked) return;
+    if (port.fact.shape.empty() && t.count() == 1) return;  // any tensor of one element is taken for a scalar
     if (t.shape.size() != port.fact.shape.size()) refuse("wrong rank");
     for (size_t i = 0; i < t.shape.size(); ++i)
         if (is_number(port.fact.shape[i]) && port.fact.shape[i] != t.shape[i])
@@ -203,23 +247,31 @@ Program& Session::program_for(const std::vector<Value>& inputs) {
 std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>& feeds,
                                 const std::vector<std::string>& wanted, const RunOptions& options,
                                 const std::vector<Tensor>& destinations) {
+    std::set<std::string> fed;
+    for (const PortInfo& port : overridable_)
+        for (const auto& feed : feeds)
+            if (feed.first == port.name) fed.insert(port.name);
+    if (!fed.empty()) return with_inputs(std::move(fed)).run(feeds, wanted, options, destinations);
     try {
         std::vector<Value> inputs(inputs_.size());
         std::vector<char> given(inputs_.size(), 0);
         for (size_t position = 0; position < feeds.size(); ++position) {
             const auto& [name, value] = feeds[position];
-            const int64_t found = find_input(name, position);
-            if (found < 0) {
+            const PortInfo* found = find_input(name, position);
+            if (!found) {
                 std::string names;
                 for (const PortInfo& p : inputs_) names += (names.empty() ? "'" : ", '") + p.name + "'";
                 fail(ErrorKind::invalid_argument, "there is no input '", name, "'; the model's inputs are ", names);
             }
-            const auto index = static_cast<size_t>(found);
+            const auto index = static_cast<size_t>(found - inputs_.data());
             check_feed(inputs_[index], value);
             if (given[index]) fail(ErrorKind::invalid_argument, "input '", name, "' is given twice");
             given[index] = 1;
             inputs[index] = value;
-            if (value.kind == Value::Kind::tensor) inputs[index].tensor = canonical(value.tensor);
+            if (value.kind != Value::Kind::tensor) continue;
+            inputs[index].tensor = canonical(value.tensor);
+            const Fact& declared = inputs_[index].fact;
+            if (declared.ranked && declared.shape.empty()) inputs[index].tensor.shape = {};
         }
         for (size_t i = 0; i < inputs.size(); ++i)
             if (!given[i] && !inputs_[i].fact.optional)

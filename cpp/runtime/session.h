@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,13 +20,15 @@
 namespace linnet {
 
 struct SessionOptions {
-    int threads = 0;                            // per run; 0: as many as CPUs that the process may use
-    int optimization = 2;                       // 0: none, 1: simplify, 2: everything
-    bool exact = false;                         // no algorithm that rounds more than a reordered sum does
-    bool profile = false;                       // record the time of every step
-    std::map<std::string, int64_t> dimensions;  // numbers for symbolic input dimensions
-    std::filesystem::path optimized_model;      // where to write the simplified model as ONNX; empty: nowhere
-    int64_t stop_after = -1;                    // passes stop after so many changes (to bisect)
+    int threads = 0;                             // per run; 0: as many as CPUs that the process may use
+    int optimization = 2;                        // 0: none, 1: simplify, 2: everything
+    bool exact = false;                          // no algorithm that rounds more than a reordered sum does
+    bool profile = false;                        // record the time of every step
+    std::map<std::string, int64_t> dimensions;   // numbers for symbolic input dimensions, by name
+    std::map<std::string, int64_t> denotations;  // the same, by what they denote
+    std::map<std::string, Tensor> initializers;  // to take instead of the model's, by name
+    std::filesystem::path optimized_model;       // where to write the simplified model as ONNX; empty: nowhere
+    int64_t stop_after = -1;                     // passes stop after so many changes (to bisect)
 };
 
 struct RunOptions {
@@ -42,7 +45,7 @@ struct PortInfo {
 };
 
 struct ModelInfo {
-    std::string producer_name, producer_version, domain, graph_name, description;
+    std::string producer_name, producer_version, domain, graph_name, description, graph_description;
     int64_t version = 0, ir_version = 0;
     std::vector<std::pair<std::string, int64_t>> opsets;
     std::vector<std::pair<std::string, std::string>> metadata;
@@ -56,8 +59,10 @@ class Session {
 
     const std::vector<PortInfo>& inputs() const { return inputs_; }
     const std::vector<PortInfo>& outputs() const { return outputs_; }
-    // The index of the input of that name, -1 when there is none; `hint` is tried first.
-    int64_t find_input(std::string_view name, size_t hint = 0) const;
+    // Initializers that a run may be fed instead (they are listed as inputs, from IR version 4 on).
+    const std::vector<PortInfo>& overridable() const { return overridable_; }
+    // The input or overridable initializer of that name, null when there is none; the input `hint` is tried first.
+    const PortInfo* find_input(std::string_view name, size_t hint = 0) const;
     const ModelInfo& info() const { return info_; }
     const SessionOptions& options() const { return options_; }
     int threads() const { return threads_; }
@@ -80,7 +85,11 @@ class Session {
     Profiler& profiler() { return *profiler_; }
 
   private:
+    // Another one of the same model in which the initializers `fed` are inputs.
+    Session(const Session& other, std::set<std::string> fed);
     void load(const std::shared_ptr<const onnx::Model>& model);
+    void read_info();
+    Session& with_inputs(std::set<std::string> fed);
     std::unique_ptr<Graph> build(bool distinct_dimensions) const;
     void optimize(Graph& graph, bool save) const;  // simplifies (and saves, where the options ask) and lowers
     std::unique_ptr<Program> make_program(std::shared_ptr<Graph> graph, bool distinct_dimensions) const;
@@ -92,12 +101,14 @@ class Session {
     SessionOptions options_;
     int threads_ = 1;
     std::string origin_;
-    std::vector<PortInfo> inputs_, outputs_;
+    std::vector<PortInfo> inputs_, outputs_, overridable_;
     ModelInfo info_;
     std::unique_ptr<Program> program_;
-    std::mutex mutex_;                          // guards unnamed_program_
+    std::set<std::string> fed_;                 // initializers that are inputs here
+    std::mutex mutex_;                          // guards unnamed_program_ and fed_sessions_
     std::unique_ptr<Program> unnamed_program_;  // made at need by program_for
-    std::unique_ptr<Profiler> profiler_;
+    std::map<std::set<std::string>, std::unique_ptr<Session>> fed_sessions_;  // made at need by with_inputs
+    std::shared_ptr<Profiler> profiler_;
     std::shared_ptr<const onnx::Model> model_;
 };
 

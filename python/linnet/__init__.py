@@ -37,6 +37,7 @@ from linnet._info import (
 from linnet._options import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, RunOptions, SessionOptions
 from linnet._session import InferenceSession, Model, ModelMetadata, NodeArg, load
 from linnet._values import IOBinding, OrtDevice, OrtValue
+from linnet._values import IOBinding as SessionIOBinding
 
 __version__ = get_version_string()
 
@@ -45,7 +46,6 @@ _ABSENT = {
     "LoraAdapter": "adapters are not available; merge them into the model",
     "AdapterFormat": "adapters are not available; merge them into the model",
     "ModelCompiler": "nothing needs to be compiled ahead of time: load the model as it is",
-    "SessionIOBinding": "use InferenceSession.io_binding()",
     "create_and_register_allocator": "Linnet plans its memory by itself",
     "create_and_register_allocator_v2": "Linnet plans its memory by itself",
     "register_execution_provider_library": "there is one execution provider, the CPU",
@@ -79,6 +79,7 @@ __all__ = [
     "OrtValue",
     "RunOptions",
     "RuntimeException",
+    "SessionIOBinding",
     "SessionOptions",
     "__version__",
     "capi",

@@ -13,6 +13,7 @@ class Port(TypedDict):
     dtype: str
     onnx_dtype: str
     shape: list[int | str | None] | None
+    map_key: str
 
 class Info(TypedDict):
     producer_name: str
@@ -20,6 +21,7 @@ class Info(TypedDict):
     domain: str
     graph_name: str
     description: str
+    graph_description: str
     version: int
     ir_version: int
     opsets: list[tuple[str, int]]
@@ -31,6 +33,8 @@ class SessionOptions:
     exact: bool
     profile: bool
     dimensions: dict[str, int]
+    denotations: dict[str, int]
+    def set_initializer(self, name: str, value: Any) -> None: ...
     optimized_model: str | Path
     stop_after: int
 
@@ -44,6 +48,7 @@ class Session:
     def from_bytes(data: bytes, options: SessionOptions) -> Session: ...
     def inputs(self) -> list[Port]: ...
     def outputs(self) -> list[Port]: ...
+    def overridable(self) -> list[Port]: ...
     def info(self) -> Info: ...
     @property
     def threads(self) -> int: ...

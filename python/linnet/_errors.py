@@ -8,7 +8,7 @@ LinnetError
 ├── InvalidGraph
 ├── NotImplementedOp  (also a NotImplementedError; onnxruntime calls it NotImplemented)
 └── RuntimeException  (also a RuntimeError)
-    └── Cancelled
+    └── Cancelled     (also a Fail, which onnxruntime raises)
 """
 
 
@@ -44,5 +44,5 @@ class RuntimeException(LinnetError, RuntimeError):
     """A step that failed while the model ran."""
 
 
-class Cancelled(RuntimeException):
+class Cancelled(RuntimeException, Fail):
     """The run was stopped by its caller or by its time limit."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from linnet import _core, _errors
 from linnet._options import RunOptions, SessionOptions
-from linnet._values import IOBinding, OrtValue
+from linnet._values import IOBinding, OrtValue, OrtValueVector
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -41,9 +41,6 @@ class NodeArg:
         except TypeError:
             return None
 
-    def __str__(self) -> str:
-        return f"{self.name}: {self.type} {self.shape}"
-
 
 @dataclass(frozen=True)
 class ModelMetadata:
@@ -60,10 +57,10 @@ class ModelMetadata:
 
 def _node_arg(port: Mapping[str, Any]) -> NodeArg:
     kind = f"tensor({port['onnx_dtype']})"
+    if port["map_key"]:
+        kind = f"map({port['map_key']},{kind})"
     if port["kind"] == "sequence":
         kind = f"seq({kind})"
-    elif port["kind"] == "map":
-        kind = f"map(int64,{kind})"
     if port["optional"]:
         kind = f"optional({kind})"
     return NodeArg(port["name"], kind, list(port["shape"] or []))
@@ -90,17 +87,27 @@ class InferenceSession:
         provider_options: Sequence[Mapping[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._options = sess_options if sess_options is not None else SessionOptions()
-        core_options = self._options._to_core()
+        if sess_options is not None and not isinstance(sess_options, SessionOptions):
+            raise TypeError(f"sess_options takes SessionOptions, not {type(sess_options).__name__}")
+        self._sess_options = sess_options._copied() if sess_options is not None else SessionOptions()
+        self._profiling = bool(self._sess_options.enable_profiling)
+        core_options = self._sess_options._to_core()
         if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
             self._core = _core.Session.from_bytes(bytes(path_or_bytes), core_options)
-            self._path: str | None = None
+            self._model_path: str | None = None
+            self._model_bytes: bytes | bytearray | memoryview | None = path_or_bytes
         else:
-            self._path = os.fspath(path_or_bytes)
-            self._core = _core.Session(self._path, core_options)
-        self._inputs = [_node_arg(p) for p in self._core.inputs()]
-        self._outputs = [_node_arg(p) for p in self._core.outputs()]
+            self._model_path = os.fspath(path_or_bytes)
+            self._model_bytes = None
+            self._core = _core.Session(self._model_path, core_options)
+        self._inputs_meta = [_node_arg(p) for p in self._core.inputs()]
+        self._outputs_meta = [_node_arg(p) for p in self._core.outputs()]
+        self._overridable_meta = [_node_arg(p) for p in self._core.overridable()]
         self._started_ns = time.time_ns()
+
+    @property
+    def _sess(self) -> InferenceSession:
+        return self
 
     def run(
         self,
@@ -131,9 +138,18 @@ class InferenceSession:
         destinations: dict[str, Any] | None,
     ) -> list[Any]:
         if type(feeds) is not dict:
+            if not isinstance(feeds, Mapping):
+                raise _errors.InvalidArgument(
+                    f"inputs are given as {{name: array}}, not as {type(feeds).__name__}; "
+                    f"the model's inputs are {', '.join(i.name for i in self._inputs_meta)}"
+                )
             feeds = dict(feeds)
+        if isinstance(wanted, str):
+            raise TypeError(f"output_names takes a list of names, not the text {wanted!r}")
         if options is None:
             return self._core.run(feeds, wanted, None, 0, destinations)
+        if not isinstance(options, RunOptions):
+            raise TypeError(f"run_options takes RunOptions, not {type(options).__name__}")
         return self._core.run(feeds, wanted, options._terminate, int(options.time_limit_ms), destinations)
 
     def run_async(
@@ -171,6 +187,18 @@ class InferenceSession:
         """As `run`, with `OrtValue` in and out."""
         return [OrtValue(v) for v in self.run(output_names, input_dict_ort_values, run_options)]
 
+    def run_with_ortvaluevector(
+        self,
+        run_options: RunOptions | None,
+        feed_names: Sequence[str],
+        feeds: Sequence[OrtValue],
+        fetch_names: Sequence[str],
+        fetches: OrtValueVector,
+        fetch_devices: Sequence[Any] = (),
+    ) -> None:
+        """As `run_with_ort_values`; the results are appended to `fetches`."""
+        fetches.extend(self.run_with_ort_values(fetch_names, dict(zip(feed_names, feeds, strict=True)), run_options))
+
     def get_tuning_results(self) -> list[Any]:
         """Always empty: nothing is tuned by trial."""
         return []
@@ -187,7 +215,7 @@ class InferenceSession:
         wanted = list(iobinding._outputs)
         if not wanted:
             raise _errors.InvalidArgument(
-                f"no output is bound; the model's outputs are {', '.join(o.name for o in self._outputs)}"
+                f"no output is bound; the model's outputs are {', '.join(o.name for o in self._outputs_meta)}"
             )
         destinations = {name: array for name, array in iobinding._outputs.items() if array is not None}
         results = self._run(iobinding._inputs, wanted, run_options, destinations)
@@ -195,15 +223,15 @@ class InferenceSession:
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs, in the model's order."""
-        return list(self._inputs)
+        return list(self._inputs_meta)
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs, in the model's order."""
-        return list(self._outputs)
+        return list(self._outputs_meta)
 
     def get_overridable_initializers(self) -> list[NodeArg]:
-        """Always empty: initializers are constants here."""
-        return []
+        """Initializers that the model also lists as inputs: `run` may be given others for them."""
+        return list(self._overridable_meta)
 
     def get_modelmeta(self) -> ModelMetadata:
         """What the file says about itself."""
@@ -213,14 +241,14 @@ class InferenceSession:
             graph_name=info["graph_name"],
             domain=info["domain"],
             description=info["description"],
-            graph_description="",
+            graph_description=info["graph_description"],
             version=info["version"],
             custom_metadata_map=dict(info["metadata"]),
         )
 
     def get_session_options(self) -> SessionOptions:
         """The options the session was made with."""
-        return self._options
+        return self._sess_options
 
     def get_providers(self) -> list[str]:
         """``["CPUExecutionProvider"]``."""
@@ -246,12 +274,14 @@ class InferenceSession:
     def end_profiling(self) -> str:
         """Writes the recorded steps as a trace that Perfetto opens, and returns the file's path.
 
-        An empty text, and no file, when the session was made without ``SessionOptions.enable_profiling``.
+        An empty text, and no file, when the session was made without ``SessionOptions.enable_profiling``, and from the
+        second call on.
         """
-        if not self._options.enable_profiling:
+        if not self._profiling:
             return ""
+        self._profiling = False
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-        path = Path(f"{self._options.profile_file_prefix}_{stamp}.json".replace("__", "_"))
+        path = Path(f"{self._sess_options.profile_file_prefix}_{stamp}.json".replace("__", "_"))
         path.write_text(self._core.trace_json(), encoding="utf-8")
         return str(path)
 
@@ -292,9 +322,9 @@ class Model:
         return results[0] if len(results) == 1 else tuple(results)
 
     def __repr__(self) -> str:
-        ins = "\n".join(f"  in   {i}" for i in self.inputs)
-        outs = "\n".join(f"  out  {o}" for o in self.outputs)
-        return f"<linnet.Model {self.session._path or 'from bytes'}\n{ins}\n{outs}>"
+        ins = "\n".join(f"  in   {i.name}: {i.type} {i.shape}" for i in self.inputs)
+        outs = "\n".join(f"  out  {o.name}: {o.type} {o.shape}" for o in self.outputs)
+        return f"<linnet.Model {self.session._model_path or 'from bytes'}\n{ins}\n{outs}>"
 
 
 def load(path: str | bytes | os.PathLike[str], threads: int | None = None) -> Model:

@@ -43,6 +43,16 @@ def onnx_type(array: Array) -> str:
     return f"tensor({_ONNX_NAMES.get(name, name)})"
 
 
+def _type_of(value: Any) -> str:
+    if isinstance(value, list):
+        return f"seq({_type_of(value[0]) if value else 'tensor(float)'})"
+    if isinstance(value, dict):
+        keys, values = np.asarray(list(value)), np.asarray(list(value.values()))
+        number = "float" if values.dtype.kind == "f" else onnx_type(values)[7:-1]
+        return f"map({onnx_type(keys)[7:-1]},tensor({number}))"
+    return onnx_type(np.asarray(value))
+
+
 def _dtype(element_type: Any) -> np.dtype[Any]:
     if isinstance(element_type, int):
         for name, number in _ELEMENT_TYPES.items():
@@ -66,19 +76,33 @@ def dtype_named(name: str) -> np.dtype[Any]:
     return dtype
 
 
-def _cpu_only(device_type: str) -> None:
-    if device_type.lower() not in ("cpu", "cuda_pinned"):
+def _cpu_only(device_type: str | OrtDevice) -> None:
+    if isinstance(device_type, str) and device_type.lower() not in ("cpu", "cuda_pinned"):
         raise _errors.InvalidArgument(f"device {device_type!r} is not available; Linnet runs on the CPU")
 
 
 class OrtDevice:
     """A device; only ``cpu`` exists."""
 
+    def __init__(self, device: Any = 0, memory: int = 0, device_id: int = 0) -> None:
+        if not isinstance(device, OrtDevice) and device != 0:
+            raise _errors.InvalidArgument(f"device {device!r} is not available; Linnet runs on the CPU")
+
     @staticmethod
-    def make(ort_device_name: str, device_id: int = 0) -> OrtDevice:
+    def make(ort_device_name: str, device_id: int = 0, vendor_id: int = -1) -> OrtDevice:
         """The device of that name; raises for anything but the CPU."""
         _cpu_only(ort_device_name)
         return OrtDevice()
+
+    @staticmethod
+    def cpu() -> int:
+        """0, the number of the CPU."""
+        return 0
+
+    @staticmethod
+    def default_memory() -> int:
+        """0, the number of its memory."""
+        return 0
 
     def device_type(self) -> int:
         """Always 0, the number of the CPU."""
@@ -88,34 +112,79 @@ class OrtDevice:
         """Always 0."""
         return 0
 
+    def device_mem_type(self) -> int:
+        """Always 0, the default memory."""
+        return 0
+
+    def device_vendor_id(self) -> int:
+        """Always 0."""
+        return 0
+
+
+class _Capsule:
+    """A bare DLPack capsule, as numpy wants to be given it."""
+
+    def __init__(self, capsule: Any) -> None:
+        self._capsule = capsule
+
+    def __dlpack__(self, **more: Any) -> Any:
+        return self._capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
 
 class OrtValue:
-    """A value for `InferenceSession.run_with_ort_values`: an array, a list of values (a sequence) or None."""
+    """A value for `InferenceSession.run_with_ort_values`: an array, a list of values (a sequence), a map or None."""
 
-    def __init__(self, value: Any) -> None:
-        self._linnet_value = value
+    def __init__(self, value: Any, numpy_obj: Array | None = None, session: Any = None) -> None:
+        self._linnet_value: Any = value._linnet_value if isinstance(value, OrtValue) else value
 
-    @staticmethod
-    def ortvalue_from_numpy(numpy_obj: Array, device_type: str = "cpu", device_id: int = 0) -> OrtValue:
+    @property
+    def _ortvalue(self) -> OrtValue:
+        return self
+
+    @classmethod
+    def ortvalue_from_numpy(
+        cls, numpy_obj: Array, /, device_type: str | OrtDevice = "cpu", device_id: int = 0, vendor_id: int = -1
+    ) -> OrtValue:
         """Wraps the array: both share memory when it is C-contiguous, else it is copied."""
         _cpu_only(device_type)
-        return OrtValue(np.asarray(numpy_obj, order="C"))
+        return cls(np.asarray(numpy_obj, order="C"))
 
-    @staticmethod
-    def ortvalue_from_numpy_with_onnx_type(data: Array, onnx_element_type: int) -> OrtValue:
+    @classmethod
+    def ortvalue_from_numpy_with_onnx_type(cls, data: Array, /, onnx_element_type: int) -> OrtValue:
         """Wraps the array's memory as elements of another type of the same size: 16 (bfloat16) ..."""
         dtype = _dtype(onnx_element_type)
         if dtype.itemsize != data.dtype.itemsize:
             raise _errors.InvalidArgument(f"elements of {data.dtype} cannot be read as {dtype}: their sizes differ")
-        return OrtValue(np.ascontiguousarray(data).view(dtype))
+        return cls(np.ascontiguousarray(data).view(dtype))
 
-    @staticmethod
+    @classmethod
+    def from_dlpack(cls, data: Any, /) -> OrtValue:
+        """Wraps the memory of another library's tensor (or of a bare DLPack capsule) on the CPU."""
+        array: Array = np.from_dlpack(data if hasattr(data, "__dlpack__") else _Capsule(data))
+        return cls(np.asarray(array, order="C"))
+
+    def __dlpack__(self, **more: Any) -> Any:
+        return self._linnet_value.__dlpack__(**more)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    @classmethod
     def ortvalue_from_shape_and_type(
-        shape: Sequence[int], element_type: Any = np.float32, device_type: str = "cpu", device_id: int = 0
+        cls,
+        shape: Sequence[int],
+        element_type: Any = np.float32,
+        device_type: str | OrtDevice = "cpu",
+        device_id: int = 0,
+        vendor_id: int = -1,
+        memory_info: Any = None,
     ) -> OrtValue:
         """Wraps new, uninitialised memory; `element_type` is a numpy dtype or a TensorProto number."""
         _cpu_only(device_type)
-        return OrtValue(np.empty(tuple(shape), _dtype(element_type)))
+        return cls(np.empty(tuple(shape), _dtype(element_type)))
 
     def numpy(self) -> Any:
         """The array (shared with this value), or a list of arrays for a sequence."""
@@ -126,11 +195,8 @@ class OrtValue:
         return list(self._linnet_value.shape)
 
     def data_type(self) -> str:
-        """``"tensor(float)"``, ``"seq(tensor(int64))"`` ..."""
-        if isinstance(self._linnet_value, list):
-            inner = onnx_type(np.asarray(self._linnet_value[0])) if self._linnet_value else "tensor(float)"
-            return f"seq({inner})"
-        return onnx_type(self._linnet_value)
+        """``"tensor(float)"``, ``"seq(tensor(int64))"``, ``"map(string,tensor(float))"`` ..."""
+        return _type_of(self._linnet_value)
 
     def element_type(self) -> int:
         """TensorProto.DataType of a tensor's elements."""
@@ -168,12 +234,21 @@ class OrtValue:
         """Address of the first element."""
         return int(self._linnet_value.ctypes.data)
 
-    def update_inplace(self, np_arr: Array) -> None:
-        """Overwrites the elements with those of `np_arr` (same shape and dtype)."""
+    def update_inplace(self, data: Array | OrtValue) -> None:
+        """Overwrites the elements with those of an array or OrtValue of as many elements of the same dtype."""
         own = self._linnet_value
-        if np_arr.shape != own.shape or np_arr.dtype != own.dtype:
-            raise _errors.RuntimeException(f"the value is {own.dtype} {own.shape}, given {np_arr.dtype} {np_arr.shape}")
-        np.copyto(own, np_arr)
+        given: Array = data._linnet_value if isinstance(data, OrtValue) else data
+        if given.size != own.size or given.dtype != own.dtype:
+            raise _errors.RuntimeException(f"the value is {own.dtype} {own.shape}, given {given.dtype} {given.shape}")
+        np.copyto(own, given.reshape(own.shape))
+
+
+class OrtValueVector(list[OrtValue]):
+    """A list of `OrtValue`."""
+
+    def push_back(self, value: OrtValue) -> None:
+        """Appends a value."""
+        self.append(OrtValue(value))
 
 
 class IOBinding:
@@ -231,6 +306,14 @@ class IOBinding:
     def get_outputs(self) -> list[OrtValue]:
         """The outputs of the last run, in the order they were bound."""
         return [OrtValue(self._results[name]) for name in self._outputs if name in self._results]
+
+    def get_outputs_as_ortvaluevector(self) -> OrtValueVector:
+        """As `get_outputs`."""
+        return OrtValueVector(self.get_outputs())
+
+    @property
+    def _iobinding(self) -> IOBinding:
+        return self
 
     def copy_outputs_to_cpu(self) -> list[Any]:
         """The outputs of the last run as arrays."""

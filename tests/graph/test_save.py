@@ -70,6 +70,17 @@ MODELS = {
         <float top = {0.5}>
         { y = Clip(x, , top) }
     """,
+    "normalizations_before_their_operators": """
+        <ir_version: 8, opset_import: ["" : 13]>
+        norms (float[n, 4] x) => (float[n, 4] y, float[n, 4] z)
+        <float[4] w = {1, 2, 3, 4}, float[4] b = {0, 1, 0, 1}, float two = {2}, float small = {0.00001}>
+        {
+            m = ReduceMean<axes = [-1]>(x)  d = Sub(x, m)  dd = Pow(d, two)  v = ReduceMean<axes = [-1]>(dd)
+            e = Add(v, small)  s = Sqrt(e)  q = Div(d, s)  qw = Mul(q, w)  y = Add(qw, b)
+            xx = Mul(x, x)  mm = ReduceMean<axes = [-1]>(xx)  ee = Add(mm, small)  r = Sqrt(ee)  i = Reciprocal(r)
+            xi = Mul(x, i)  z = Mul(xi, w)
+        }
+    """,
     "outputs_that_share_a_value": """
         <ir_version: 8, opset_import: ["" : 17]>
         twice (float[3] x) => (float[3] a, float[3] b, float[3] c)
@@ -136,6 +147,38 @@ def test_declarations_survive(tmp_path: Path) -> None:
     dims = again.graph.input[0].type.tensor_type.shape.dim
     assert [dims[0].dim_param, dims[1].dim_value] == ["batch", 4]
     assert "unused" not in names(again.graph.initializer)
+    assert not saved(parser.parse_model(MODELS["chain"]), tmp_path / "again.onnx", 0).HasField("model_version")
+
+
+@pytest.mark.parametrize("optimization", [0, 1])
+def test_sizes_without_a_name_stay_without(optimization: int, tmp_path: Path) -> None:
+    model = parser.parse_model(MODELS["chain"])
+    model.graph.doc_string = "what the graph is"
+    for port in (model.graph.input[0], model.graph.output[0]):
+        port.type.tensor_type.shape.dim[0].Clear()
+    again = saved(model, tmp_path / "again.onnx", optimization)
+    assert again.graph.input[0].type == model.graph.input[0].type
+    assert again.graph.output[0].type == model.graph.output[0].type
+    assert again.graph.doc_string == "what the graph is"
+
+
+@pytest.mark.parametrize("labels", [{"classlabels_int64s": [0, 1]}, {"classlabels_strings": ["a", "b"]}], ids=list)
+def test_sequences_of_maps(labels: dict[str, list[int] | list[str]], tmp_path: Path) -> None:
+    key = TensorProto.INT64 if "classlabels_int64s" in labels else TensorProto.STRING
+    kind = helper.make_map_type_proto(key, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    graph = helper.make_graph(
+        [helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", **labels)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_value_info("y", helper.make_sequence_type_proto(kind))],
+    )
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("ai.onnx.ml", 1)]
+    again = saved(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "again.onnx", 1)
+    assert again.graph.output[0].type.sequence_type.elem_type.map_type.key_type == key
+    after = onnxruntime.InferenceSession(again.SerializeToString(), providers=["CPUExecutionProvider"])
+    keys = next(iter(labels.values()))
+    x = np.array([[1, 2], [3, 4]], np.float32)
+    assert after.run(None, {"x": x})[0] == [dict(zip(keys, row, strict=True)) for row in x.tolist()]
 
 
 def test_names_are_unique_over_all_subgraphs(tmp_path: Path) -> None:

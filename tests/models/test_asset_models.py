@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+import linnet
 from model_checks import assert_quantized_same, assert_same
 from model_feeds import Case, cases
 from model_files import ASSETS
@@ -36,6 +38,25 @@ def test_agrees_with_onnxruntime(
     again = session.run(None, feeds)
     for name, got, due in zip(names, again, first, strict=True):
         assert_same(got, due, f"{name}, second run", 0.0)
+
+
+@pytest.mark.parametrize("case", {case.file: case for case in CASES}.values(), ids=lambda case: case.id)
+def test_the_simplified_model_is_onnx_and_computes_the_same(
+    case: Case, asset: Callable[[str], Path], open_reference: Any, tmp_path: Path
+) -> None:
+    path, again = asset(case.file), tmp_path / "again.onnx"
+    options = linnet.SessionOptions()
+    options.optimized_model_filepath = again
+    linnet.InferenceSession(path, options)
+    onnx.checker.check_model(again, full_check=True)
+    feeds = case.make(np.random.default_rng(zlib.crc32(case.id.encode())))
+    want = open_reference(path, optimised=False).run(None, feeds)
+    got = open_reference(again, optimised=False).run(None, feeds)
+    if case.quantized:
+        assert_quantized_same(got, want, open_reference(path).run(None, feeds))
+    else:
+        for number, (mine, due) in enumerate(zip(got, want, strict=True)):
+            assert_same(mine, due, f"output {number}")
 
 
 def test_every_model_is_covered() -> None:

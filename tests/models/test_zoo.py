@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from benchmarks.zoo import ZOO, feeds, folder
 
+import linnet
 from model_checks import assert_same
 
 RUNS = [(name, sizes) for name, entry in ZOO.items() for sizes in ({}, *entry.variants)]
@@ -32,6 +34,18 @@ def test_agrees_with_onnxruntime(name: str, sizes: dict[str, int], open_model: A
     want = open_reference(path).run(None, given)
     for output, got, due in zip(names, session.run(None, given), want, strict=True):
         assert_same(got, due, output)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_simplified_model_is_onnx_and_computes_the_same(name: str, open_reference: Any, tmp_path: Path) -> None:
+    path, again, given = zoo_file(name), tmp_path / "again.onnx", feeds(name)
+    options = linnet.SessionOptions()
+    options.optimized_model_filepath = again
+    linnet.InferenceSession(path, options)
+    onnx.checker.check_model(again)
+    want = open_reference(path).run(None, given)
+    for number, (got, due) in enumerate(zip(open_reference(again).run(None, given), want, strict=True)):
+        assert_same(got, due, f"output {number}")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "minilm", "gpt2", "lstm", "keras_mobilenetv3_small"])

@@ -306,6 +306,73 @@ def test_hostile_linear_models_are_refused() -> None:
     )
 
 
+def machine(classes: int, kernel: str, seed: int = 3) -> dict[str, Any]:
+    """The attributes of an SVMClassifier of 5 features, with 4 + i support vectors of class i."""
+    rng = np.random.default_rng(seed)
+    counts = [4 + i for i in range(classes)]
+    pairs = classes * (classes - 1) // 2
+    return {
+        "kernel_type": kernel,
+        "kernel_params": [0.2, 0.3, 2.5 if kernel != "POLY" else 3.0],
+        "support_vectors": rng.normal(size=sum(counts) * 5).tolist(),
+        "vectors_per_class": counts,
+        "coefficients": rng.normal(size=sum(counts) * (classes - 1)).tolist(),
+        "rho": rng.normal(size=pairs).tolist(),
+    }
+
+
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_svm_classifier(kernel: str, classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    x, svm = rows(dtype=np.float32), machine(classes, kernel)
+    labels = [7, 3, 5, 1, 2][:classes]
+    near = {"outputs": 2, "tolerance": 1e-4}
+    pairs = len(svm["rho"])
+    platt = {"prob_a": (-rng.random(pairs) - 0.5).tolist(), "prob_b": rng.normal(size=pairs).tolist()}
+    for transform in TRANSFORMS:
+        compare("SVMClassifier", x, **near, **svm, classlabels_ints=labels, post_transform=transform)
+    for names in ({"classlabels_ints": labels}, {"classlabels_strings": [str(v) for v in labels]}):
+        compare("SVMClassifier", x, **near, **svm, **platt, **names)
+    compare("SVMClassifier", x.astype(np.int64), **near, **svm, **platt, classlabels_ints=labels)
+
+
+def test_svm_without_support_vectors() -> None:
+    rng = np.random.default_rng(1)
+    x = rows(dtype=np.float32)
+    for classes in (1, 2, 4):
+        for weights in (rng.normal(size=classes * 5), rng.random(classes * 5)):
+            linear = {"coefficients": weights.tolist(), "rho": [0.25], "kernel_params": [0.0, 0.0, 0.0]}
+            labels = {"classlabels_ints": [4, 2, 9, 1][:classes]}
+            compare("SVMClassifier", x, outputs=2, tolerance=1e-4, **linear, **labels)
+    compare("SVMRegressor", x, coefficients=rng.normal(size=5).tolist(), rho=[0.5], kernel_params=[0.0] * 3)
+
+
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+@pytest.mark.parametrize("one_class", [0, 1])
+def test_svm_regressor(kernel: str, one_class: int) -> None:
+    svm = {k: v for k, v in machine(2, kernel).items() if k != "vectors_per_class"}
+    compare("SVMRegressor", rows(dtype=np.float32), **svm, n_supports=9, one_class=one_class, tolerance=1e-4)
+
+
+def test_hostile_svms_are_refused() -> None:
+    x, svm = rows(3, dtype=np.float32), machine(3, "RBF")
+    labels = {"classlabels_ints": [1, 2, 3]}
+    for change, match in [
+        ({"rho": [1.0]}, "rho"),
+        ({"coefficients": [1.0] * 15}, "coefficients"),
+        ({"support_vectors": [1.0] * 16}, "support_vectors"),
+        ({"support_vectors": [1.0] * 60}, "features"),
+        ({"vectors_per_class": [15]}, "vectors_per_class"),
+        ({"vectors_per_class": [-1, 8, 8]}, "negative"),
+        ({"kernel_type": "COSINE"}, "kernel_type"),
+        ({"kernel_params": [1.0]}, "kernel_params"),
+        ({"prob_a": [1.0]}, "prob_a"),
+    ]:
+        fails("SVMClassifier", x, outputs=2, match=match, **(svm | labels | change))
+    fails("SVMRegressor", x, coefficients=[1.0], rho=[1.0], support_vectors=[1.0] * 10, n_supports=2, match="coeff")
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int32])
 def test_scaling(dtype: Any) -> None:
     x = rows(dtype=dtype)

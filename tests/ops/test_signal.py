@@ -63,6 +63,8 @@ def test_stft(onesided: int) -> None:
         got = linnet("STFT", *operands, opset=17, onesided=onesided)[0]
         check(got, want, 1e-6, 1e-5)
         check(linnet("STFT", x, np.array(step, np.int64), window, opset=17, onesided=onesided)[0], want, 1e-6, 1e-5)
+        rank2 = [x[..., 0], *operands[1:]]  # PyTorch exports real signals as [batch, samples]
+        check(linnet("STFT", *rank2, opset=17, onesided=onesided)[0], want, 1e-6, 1e-5)
     with pytest.raises(Exception, match="frame_length"):
         linnet("STFT", x, np.array(8, np.int64), None, np.array(201, np.int64), opset=17)
 

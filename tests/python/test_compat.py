@@ -179,7 +179,9 @@ SCRIPTS = {
                 events = json.load(f)
             nodes = [e for e in events if e.get("cat") == "Node" and "dur" in e]
             conv = [e for e in nodes if "Conv" in e["args"].get("op_name", "")]
-        result = [os.path.basename(file).startswith("trace"), len(conv) > 0,
+        result = [os.path.basename(file).startswith("trace"), len(conv) > 0, session.end_profiling(),
+                  all(e["name"].endswith("_kernel_time") and e["args"]["provider"] for e in conv),
+                  len([e for e in events if e["cat"] == "Session" and e["name"] == "model_run"]),
                   all({"name", "ts", "dur", "args"} <= set(e) for e in nodes)]
     """,
     "profiling off": """
@@ -202,6 +204,86 @@ SCRIPTS = {
                                     ort.GraphOptimizationLevel.ORT_ENABLE_ALL)],
                   ort.set_default_logger_severity(3), isinstance(ort.__version__, str),
                   ort.InferenceSession(relu).get_overridable_initializers(), ort.OrtDevice.make("cpu", 0).device_type()]
+    """,
+    "initializers that are inputs": """
+        session = ort.InferenceSession(default)
+        args = session.get_overridable_initializers()
+        result = [[i.name for i in session.get_inputs()], [(a.name, a.type, a.shape) for a in args],
+                  session.run(None, {"x": x}), session.run(None, {"w": 2 * x[0], "x": x}), session.run(None, {"x": x})]
+    """,
+    "other initializers": """
+        options = ort.SessionOptions()
+        value = ort.OrtValue.ortvalue_from_numpy(np.full(4, 10, np.float32))
+        options.add_initializer("w", value)
+        result = [ort.InferenceSession(default, options).run(None, {"x": x})]
+        options = ort.SessionOptions()
+        options.add_external_initializers(["w"], [value])
+        result += ort.InferenceSession(external, options).run(None, {"x": x})
+    """,
+    "free dimension by denotation": """
+        options = ort.SessionOptions()
+        options.add_free_dimension_override_by_denotation("DATA_BATCH", 1)
+        session = ort.InferenceSession(denoted, options)
+        result = [session.get_inputs()[0].shape, session.run(None, {"x": x})]
+    """,
+    "enumerations": """
+        level, mode = ort.GraphOptimizationLevel.ORT_ENABLE_ALL, ort.ExecutionMode.ORT_PARALLEL
+        result = [str(level), f"{level}", level.name, repr(mode), str(ort.ExecutionOrder.DEFAULT)]
+    """,
+    "options are copied": """
+        options = ort.SessionOptions()
+        session = ort.InferenceSession(relu, options)
+        options.intra_op_num_threads = 3
+        options.add_session_config_entry("later", "1")
+        result = [session.get_session_options().intra_op_num_threads,
+                  caught(lambda: session.get_session_options().get_session_config_entry("later"), RuntimeError)]
+    """,
+    "maps": """
+        ints, texts = ort.InferenceSession(zip_ints), ort.InferenceSession(zip_texts)
+        value = ints.run_with_ort_values(None, {"x": ort.OrtValue.ortvalue_from_numpy(x)})[0]
+        result = [ints.get_outputs()[0].type, texts.get_outputs()[0].type, ints.run(None, {"x": x}),
+                  texts.run(None, {"x": x}), value.data_type()]
+    """,
+    "a map as input": """
+        session = ort.InferenceSession(words)
+        result = [session.get_inputs()[0].type, session.run(None, {"x": {"b": 3, "a": 1, "z": 4}})]
+    """,
+    "one element for a scalar": """
+        result = ort.InferenceSession(scalar).run(None, {"x": np.array([3], np.int64)})[0].item()
+    """,
+    "objects as text": """
+        result = ort.InferenceSession(text).run(None, {"x": np.array([1, "b", 2.5], dtype=object)})
+    """,
+    "DLPack": """
+        value = ort.OrtValue.ortvalue_from_numpy(x)
+        result = [np.from_dlpack(value), value.__dlpack_device__()[0], ort.OrtValue.from_dlpack(x).numpy(),
+                  ort.OrtValue.from_dlpack(np.array([True, False])).data_type()]
+    """,
+    "vectors of OrtValues": """
+        session = ort.InferenceSession(relu)
+        binding = session.io_binding()
+        binding.bind_cpu_input("x", x)
+        binding.bind_output("y")
+        session.run_with_iobinding(binding)
+        outs = binding.get_outputs_as_ortvaluevector()
+        result = [len(outs), [o.numpy() for o in outs], binding._iobinding.copy_outputs_to_cpu()]
+    """,
+    "onnxruntime's own module": """
+        from importlib import import_module
+        state = import_module(ort.__name__ + ".capi.onnxruntime_pybind11_state")
+        inner = import_module(ort.__name__ + ".capi.onnxruntime_inference_collection")
+        device = state.OrtDevice(state.OrtDevice.cpu(), state.OrtDevice.default_memory(), 0)
+        value = ort.OrtValue(state.OrtValue.ortvalue_from_numpy(x, device))
+        session = ort.InferenceSession(path)
+        result = [value.shape(), issubclass(ort.InferenceSession, inner.Session), len(state.OrtValueVector()),
+                  session._model_path == path, [i.name for i in session._inputs_meta],
+                  state.InferenceSession is not None, state.SessionIOBinding is not None]
+    """,
+    "an ONNX backend": """
+        from importlib import import_module
+        backend = import_module(ort.__name__ + ".backend")
+        result = [backend.prepare(path, device="CPU").run(x)[0], backend.prepare(path).run([x])[0],
+                  backend.supports_device("CPU")]
     """,
     "errors of inputs": """
         session = ort.InferenceSession(relu)
@@ -237,12 +319,43 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     helper.set_model_props(described, {"labels": "a,b"})
     path = tmp_path_factory.mktemp("models") / "relu.onnx"
     path.write_bytes(small_models.relu())
+    described.graph.doc_string = "what the graph is for"
+    vector, rows = (TensorProto.FLOAT, [4]), (TensorProto.FLOAT, ["n", 4])
+    add = [helper.make_node("Add", ["x", "w"], ["y"])]
+    default = small_models.model(add, {"x": rows, "w": vector}, {"y": rows}, {"w": np.ones(4, np.float32)})
+    external = small_models.parse(default)
+    del external.graph.input[1]
+    weights = external.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="absent.bin")
+    denoted = small_models.parse(small_models.relu())
+    denoted.graph.input[0].type.tensor_type.shape.dim[0].denotation = "DATA_BATCH"
+
+    def classical(op: str, kinds: tuple[Any, Any], **attributes: Any) -> bytes:
+        nodes = [helper.make_node(op, ["x"], ["y"], domain="ai.onnx.ml", **attributes)]
+        made = small_models.parse(small_models.model(nodes, {"x": kinds[0]}, {"y": kinds[1]}))
+        made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+        return made.SerializeToString()
+
+    def mapped(key: int, value: int) -> Any:
+        return helper.make_map_type_proto(key, helper.make_tensor_type_proto(value, None))
+
+    int_maps = helper.make_sequence_type_proto(mapped(TensorProto.INT64, TensorProto.FLOAT))
+    text_maps = helper.make_sequence_type_proto(mapped(TensorProto.STRING, TensorProto.FLOAT))
+    counts = (mapped(TensorProto.STRING, TensorProto.FLOAT), (TensorProto.FLOAT, [1, 3]))
     kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
     sequence = helper.make_sequence_type_proto(kind)
     return {
         "relu": small_models.relu(),
         "two_outputs": small_models.two_outputs(),
         "cnn": small_models.small_cnn(),
+        "default": default,
+        "external": external.SerializeToString(),
+        "denoted": denoted.SerializeToString(),
+        "zip_ints": classical("ZipMap", (rows, int_maps), classlabels_int64s=[0, 1, 2, 3]),
+        "zip_texts": classical("ZipMap", (rows, text_maps), classlabels_strings=["a", "b", "c", "d"]),
+        "words": classical("DictVectorizer", counts, string_vocabulary=["a", "c", "b"]),
         "described": described.SerializeToString(),
         "path": str(path),
         "text": small_models.identity(TensorProto.STRING, ["n"]),

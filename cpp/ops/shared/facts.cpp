@@ -74,6 +74,7 @@ Fact merge_facts(const Fact& a, const Fact& b) {
     require(a.dtype == b.dtype || a.dtype == DType::undefined || b.dtype == DType::undefined, dtype_name(a.dtype),
             " in one branch, ", dtype_name(b.dtype), " in the other");
     merged.kind = a.kind;
+    merged.map_key = a.map_key;
     merged.optional = a.optional || b.optional;
     merged.dtype = a.dtype == DType::undefined ? b.dtype : a.dtype;
     merged.ranked = a.ranked && b.ranked && a.rank() == b.rank();

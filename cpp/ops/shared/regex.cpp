@@ -420,15 +420,25 @@ Regex::Regex(std::string_view pattern) {
     compiler.emit(Op::match);
 }
 
-bool Regex::full_match(std::string_view text) const {
+// `anywhere`: a match may begin behind `from` too. Ways that began earlier come first in the lists, so that they are
+// kept where two ways meet.
+std::optional<Regex::Match> Regex::search(std::string_view text, size_t from, bool anywhere) const {
     constexpr char32_t kNone = 0xffffffff;  // before the first character and behind the last
-    std::vector<uint32_t> now, next, stack;
+    struct Way {
+        uint32_t state;
+        size_t begin;
+    };
+    std::vector<Way> now, next;
+    std::vector<uint32_t> stack;
     std::vector<size_t> seen(program_.size(), 0);
-    size_t stamp = 0;
-    bool matched = false;
-    // Follows what consumes nothing; `states` gets the sets to be tried.
-    auto follow = [&](uint32_t from, char32_t before, char32_t after, std::vector<uint32_t>& states) {
-        stack.push_back(from);
+    size_t stamp = 0, here = from, ahead = from;
+    std::optional<Match> best;
+    auto read = [&] { return ahead < text.size() ? decode_utf8(text, ahead) : kNone; };
+    // A byte of a longer sequence is no letter and no line's end either.
+    char32_t before = from > 0 ? static_cast<unsigned char>(text[from - 1]) : kNone, after = read();
+    // Follows what consumes nothing; `ways` gets the sets to be tried.
+    auto follow = [&](uint32_t state, size_t begin, std::vector<Way>& ways) {
+        stack.push_back(state);
         while (!stack.empty()) {
             const uint32_t at = stack.back();
             stack.pop_back();
@@ -438,8 +448,10 @@ bool Regex::full_match(std::string_view text) const {
             const bool edge = is_word(before) != is_word(after);
             bool holds = false;
             switch (i.op) {
-                case Op::set: states.push_back(at); break;
-                case Op::match: matched = matched || after == kNone; break;
+                case Op::set: ways.push_back({at, begin}); break;
+                case Op::match:
+                    if (!best || begin <= best->begin) best = Match{begin, here};
+                    break;
                 case Op::jump: stack.push_back(i.x); break;
                 case Op::split:
                     stack.push_back(i.y);
@@ -455,20 +467,28 @@ bool Regex::full_match(std::string_view text) const {
             if (holds) stack.push_back(at + 1);
         }
     };
-    size_t at = 0;
-    char32_t current = at < text.size() ? decode_utf8(text, at) : kNone;
     ++stamp;
-    follow(0, kNone, current, now);
-    while (current != kNone && !now.empty()) {
-        const char32_t after = at < text.size() ? decode_utf8(text, at) : kNone;
+    follow(0, here, now);
+    while (after != kNone && (!now.empty() || (anywhere && !best))) {
+        before = after;
+        here = ahead;
+        after = read();
         ++stamp;
         next.clear();
-        for (uint32_t state : now)
-            if (contains(sets_[program_[state].x], current)) follow(state + 1, current, after, next);
+        for (const Way& way : now)
+            if (!(best && best->begin < way.begin) && contains(sets_[program_[way.state].x], before))
+                follow(way.state + 1, way.begin, next);
+        if (anywhere && !best) follow(0, here, next);
         now.swap(next);
-        current = after;
     }
-    return matched && current == kNone;
+    return best;
 }
+
+bool Regex::full_match(std::string_view text) const {
+    const auto match = search(text, 0, false);
+    return match && match->end == text.size();
+}
+
+std::optional<Regex::Match> Regex::find(std::string_view text, size_t from) const { return search(text, from, true); }
 
 }  // namespace linnet

@@ -4,7 +4,10 @@
 namespace linnet {
 
 int64_t spatial_rank(const Attributes& attributes, const Fact& x, const Fact* weights) {
-    if (x.ranked) return x.rank() - 2;
+    if (x.ranked) {
+        require(x.rank() >= 2, "x has rank ", x.rank(), ", expected at least 3");
+        return x.rank() - 2;
+    }
     if (weights && weights->ranked) return weights->rank() - 2;
     const std::vector<int64_t> kernel = attributes.ints("kernel_shape");
     return kernel.empty() ? -1 : static_cast<int64_t>(kernel.size());

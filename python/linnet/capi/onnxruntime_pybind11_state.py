@@ -10,10 +10,22 @@ from linnet._errors import (
     RuntimeException,
 )
 from linnet._errors import NotImplementedOp as NotImplemented
-from linnet._info import get_all_providers, get_available_providers, get_build_info, get_device, get_version_string
+from linnet._info import (
+    disable_telemetry_events,
+    enable_telemetry_events,
+    get_all_providers,
+    get_available_providers,
+    get_build_info,
+    get_device,
+    get_version_string,
+    set_default_logger_severity,
+    set_default_logger_verbosity,
+    set_seed,
+)
 from linnet._options import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, RunOptions, SessionOptions
-from linnet._session import ModelMetadata, NodeArg
-from linnet._values import OrtDevice, OrtValue
+from linnet._session import InferenceSession, ModelMetadata, NodeArg
+from linnet._values import IOBinding as SessionIOBinding
+from linnet._values import OrtDevice, OrtValue, OrtValueVector
 
 
 # Never raised here; they exist so that an `except` clause that names them can be read.
@@ -57,6 +69,7 @@ __all__ = [
     "ExecutionOrder",
     "Fail",
     "GraphOptimizationLevel",
+    "InferenceSession",
     "InvalidArgument",
     "InvalidGraph",
     "InvalidProtobuf",
@@ -71,12 +84,19 @@ __all__ = [
     "NotImplemented",
     "OrtDevice",
     "OrtValue",
+    "OrtValueVector",
     "RunOptions",
     "RuntimeException",
+    "SessionIOBinding",
     "SessionOptions",
+    "disable_telemetry_events",
+    "enable_telemetry_events",
     "get_all_providers",
     "get_available_providers",
     "get_build_info",
     "get_device",
     "get_version_string",
+    "set_default_logger_severity",
+    "set_default_logger_verbosity",
+    "set_seed",
 ]

@@ -50,17 +50,17 @@ LINNET_INLINE f32 unary(f32 x, f32 a, f32 b) {
     if constexpr (U == Unary::softsign) return x / (one + abs(x));
     if constexpr (U == Unary::hard_sigmoid) return clip(fma(x, a, b), zero, one);
     if constexpr (U == Unary::hard_swish) return x * (clip(x + splat(3.0f), zero, splat(6.0f)) * splat(1.0f / 6.0f));
-    if constexpr (U == Unary::silu) return x / (one + exp(-x));
+    if constexpr (U == Unary::silu) return x / (one + exp_coarse_ends(-x));
     if constexpr (U == Unary::mish) {  // x tanh(log(1 + e)) with e = exp(x), as a ratio of polynomials in e
         const f32 e = exp(min(splat(20.0f), x)), t = fma(e, e, e + e);
         return select(less(splat(20.0f), x), x, x * (t / (t + splat(2.0f))));
     }
-    if constexpr (U == Unary::gelu_erf) return splat(0.5f) * x * (one + erf(x * splat(0.707106781f)));
+    if constexpr (U == Unary::gelu_erf) return gelu(x);
     if constexpr (U == Unary::gelu_tanh) {
         const f32 t = x * fma(x * x, splat(0.0356774081f), splat(0.797884561f));
         return splat(0.5f) * x * (one + tanh(t));
     }
-    if constexpr (U == Unary::quick_gelu) return x / (one + exp(-(a * x)));
+    if constexpr (U == Unary::quick_gelu) return x / (one + exp_coarse_ends(-(a * x)));
     if constexpr (U == Unary::add_scalar) return x + a;
     if constexpr (U == Unary::mul_scalar) return x * a;
 }

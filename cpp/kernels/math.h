@@ -24,15 +24,34 @@ LINNET_INLINE f32 each(f32 x, F f) {
 LINNET_INLINE f32 exp_tail(f32 r) {
     return poly(r, 1.381313100e-03f, 8.369424527e-03f, 4.166845738e-02f, 1.666651474e-01f, 4.999999305e-01f);
 }
-LINNET_INLINE f32 exp(f32 x) {
-    x = min(splat(89.0f), max(splat(-104.0f), x));
-    const f32 n = round_even(x * splat(1.44269504f));
+#ifndef LINNET_SCALE_2N
+// In two factors: n reaches -150 (subnormals) and 128 (infinity).
+LINNET_INLINE f32 scale_2n(f32 x, f32 n) {
+    const i32 i = to_int(n), half = i >> 1;
+    return x * from_bits((half + splat_i(127)) << 23) * from_bits((i - half + splat_i(127)) << 23);
+}
+#endif
+// exp(x) = e 2^n with e in [sqrt(1/2), sqrt(2)).
+LINNET_INLINE f32 exp_parts(f32 x, f32& n) {
+    n = round_even(x * splat(1.44269504f));
     f32 r = fma(n, splat(-0.693359375f), x);
     r = fma(n, splat(2.12194440e-4f), r);
-    const f32 e = fma(r * r, exp_tail(r), r) + splat(1.0f);
-    // 2^n in two factors: n reaches -150 (subnormals) and 128 (infinity).
-    const i32 i = to_int(n), half = i >> 1;
-    return e * from_bits((half + splat_i(127)) << 23) * from_bits((i - half + splat_i(127)) << 23);
+    return fma(r * r, exp_tail(r), r) + splat(1.0f);
+}
+LINNET_INLINE f32 exp(f32 x) {
+    f32 n;
+    const f32 e = exp_parts(min(splat(89.0f), max(splat(-104.0f), x)), n);
+    return scale_2n(e, n);
+}
+// exp for sums with 1 and the like: what is below 2^-126 may come out as 2^-126, what is above 2^127.5 as infinity.
+LINNET_INLINE f32 exp_coarse_ends(f32 x) {
+    f32 n;
+    const f32 e = exp_parts(min(splat(89.0f), max(splat(-87.3f), x)), n);
+#ifdef LINNET_SCALE_2N
+    return scale_2n(e, n);
+#else
+    return e * from_bits((to_int(n) + splat_i(127)) << 23);
+#endif
 }
 LINNET_INLINE f32 expm1(f32 x) {
     const f32 near = fma(x * x, exp_tail(x), x);
@@ -67,10 +86,10 @@ LINNET_INLINE f32 tanh(f32 x) {
     const f32 p = poly(s, 2.130901977e-03f, -8.165032475e-03f, 2.169606943e-02f, -5.394599337e-02f, 1.333320061e-01f,
                        -3.333333069e-01f);
     const f32 near = fma(x * s, p, x);
-    const f32 far = splat(1.0f) - splat(2.0f) / (exp(min(splat(20.0f), a + a)) + splat(1.0f));
+    const f32 far = splat(1.0f) - splat(2.0f) / (exp_coarse_ends(min(splat(20.0f), a + a)) + splat(1.0f));
     return select(less(a, splat(0.625f)), near, with_sign(far, x));
 }
-LINNET_INLINE f32 sigmoid(f32 x) { return splat(1.0f) / (splat(1.0f) + exp(-x)); }
+LINNET_INLINE f32 sigmoid(f32 x) { return splat(1.0f) / (splat(1.0f) + exp_coarse_ends(-x)); }
 LINNET_INLINE f32 erf(f32 x) {
     const f32 a = abs(x), s = x * x;
     const f32 near = x * poly(s, 8.185090852e-05f, -8.097702748e-04f, 5.196952023e-03f, -2.685770507e-02f,
@@ -79,8 +98,18 @@ LINNET_INLINE f32 erf(f32 x) {
     const f32 t = min(splat(4.0f), a);
     const f32 q = poly(t, 2.127876227e-05f, -4.365749905e-04f, 4.181241185e-03f, -2.514607898e-02f, 1.083210713e-01f,
                        6.333098762e-01f, 1.129533149e+00f, -1.784523398e-04f);
-    const f32 far = with_sign(splat(1.0f) - exp(-q), x);
+    const f32 far = with_sign(splat(1.0f) - exp_coarse_ends(-q), x);
     return select(less(a, splat(0.94f)), near, far);
+}
+// x (1 + erf(x / sqrt(2))) / 2, as relu(x) - |x| erfc(|x| / sqrt(2)) / 2: small results keep their digits. erfc(t) is
+// exp(-t^2) times a polynomial in 1 / (1 + t / 2), within 2e-8.
+LINNET_INLINE f32 gelu(f32 x) {
+    const f32 a = min(splat(14.0f), abs(x)), t = a * splat(0.707106781f),
+              u = splat(1.0f) / fma(t, splat(0.5f), splat(1.0f));
+    const f32 p = poly(u, -5.592252589e-02f, 2.701510296e-01f, -4.595169888e-01f, 2.492319796e-01f, -8.966609578e-03f,
+                       1.962566852e-01f, 2.444408908e-01f, 2.822334217e-01f, 2.820920972e-01f);
+    const f32 tail = p * u * exp_coarse_ends(-(t * t));
+    return max(splat(0.0f), x) - splat(0.5f) * a * tail;
 }
 
 // sin(x + quarter * pi / 2).

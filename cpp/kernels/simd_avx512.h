@@ -31,6 +31,10 @@ LINNET_INLINE f32 sqrt(f32 x) { return _mm512_sqrt_ps(x); }
 LINNET_INLINE f32 floor(f32 x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm512_cvtps_epi32(x); }
 
+#define LINNET_SCALE_2N
+// x 2^n for whole numbers n, subnormals and infinity included.
+LINNET_INLINE f32 scale_2n(f32 x, f32 n) { return _mm512_scalef_ps(x, n); }
+
 LINNET_INLINE __mmask16 mask_n(size_t n) { return (__mmask16)((1u << n) - 1); }
 LINNET_INLINE f32 load_n(const float* p, size_t n) { return _mm512_maskz_loadu_ps(mask_n(n), p); }
 LINNET_INLINE void store_n(float* p, f32 v, size_t n) { _mm512_mask_storeu_ps(p, mask_n(n), v); }

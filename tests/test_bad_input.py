@@ -386,8 +386,28 @@ def test_an_empty_output_of_a_size_beyond_all() -> None:
     data = small_models.model(
         [node("ConstantOfShape", "s", "y", "fill")], {"s": (TensorProto.INT64, ["m"])}, {"y": (TensorProto.FLOAT, None)}
     )
-    with pytest.raises(linnet.InvalidArgument, match=r"output 'y'.*overflows"):
+    with pytest.raises(linnet.InvalidArgument, match=r"'fill' \(ConstantOfShape\).*overflows"):
         linnet.InferenceSession(data).run(None, {"s": np.array([0, 2**62])})
+
+
+def test_empty_inputs_of_sizes_beyond_all() -> None:
+    data = small_models.model(
+        [node("CenterCropPad", "x s", "y", "crop")],
+        {"s": (TensorProto.INT64, [2])},
+        {"y": (TensorProto.FLOAT, None)},
+    )
+    proto = small_models.parse(data)
+    proto.graph.initializer.append(TensorProto(name="x", data_type=TensorProto.FLOAT, dims=[0, 2**63 - 1]))
+    refused(proto.SerializeToString(), linnet.InvalidProtobuf, "'x'")
+
+
+def test_a_size_that_would_be_a_rank() -> None:
+    data = small_models.model(
+        [node("AffineGrid", "t s", "y", "grid")],
+        {"t": (TensorProto.FLOAT, [1, 2**40, 3]), "s": (TensorProto.INT64, [4])},
+        {"y": (TensorProto.FLOAT, None)},
+    )
+    refused(data, linnet.InvalidGraph, "'grid' (AffineGrid)", "1099511627776 rows", "2 or 3")
 
 
 def endless() -> bytes:

@@ -1,7 +1,6 @@
 // numpy's arrays and types to tensors and back, without a copy where the memory allows it.
 #include "bindings/convert.h"
 
-#include <algorithm>
 #include <array>
 #include <string>
 
@@ -190,9 +189,6 @@ namespace {
 
 py::object from_tensor(const Tensor& t) {
     std::vector<py::ssize_t> shape(t.shape.begin(), t.shape.end());
-    // An empty array, too, must have a size without its zeros that can be counted.
-    int64_t bytes = static_cast<int64_t>(dtype_size(t.dtype));
-    for (const int64_t dim : t.shape) bytes = checked_mul(bytes, std::max<int64_t>(dim, 1));
     if (t.dtype == DType::string) {
         py::array array(py::dtype("O"), shape);
         auto** slots = static_cast<PyObject**>(array.mutable_data());

@@ -102,14 +102,8 @@ py::list run(Session& session, const py::dict& feeds, const py::object& output_n
         values.clear();
     }
     py::list list(results.size());
-    for (size_t i = 0; i < results.size(); ++i) {
-        try {
-            list[i] = i < targets.size() && targets[i] ? targets[i] : from_value(results[i]);
-        } catch (Error& e) {
-            e.add_context("output '" + (wanted.empty() ? session.outputs()[i].name : wanted[i]) + "'");
-            throw;
-        }
-    }
+    for (size_t i = 0; i < results.size(); ++i)
+        list[i] = i < targets.size() && targets[i] ? targets[i] : from_value(results[i]);
     return list;
 }
 

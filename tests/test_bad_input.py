@@ -167,6 +167,39 @@ def test_wrong_operands(made: onnx.NodeProto, parts: list[str]) -> None:
     refused(one_input(made, constants=weights), linnet.InvalidGraph, *parts)
 
 
+@pytest.mark.parametrize("level", [0, 1, 99])
+@pytest.mark.parametrize(
+    "made",
+    [
+        helper.make_node("Size", ["x"], [""]),
+        helper.make_node("Constant", [], [""], value_float=1.0),
+        helper.make_node("ConstantOfShape", ["one"], [""]),
+        helper.make_node("Dropout", ["x"], ["", "other"]),
+        helper.make_node("LayerNormalization", ["x", "scale"], ["", "other"]),
+        helper.make_node("TopK", ["x", "one"], ["", "other"]),
+        helper.make_node("Conv", ["picture", "picture"], [""]),
+        helper.make_node("LSTM", ["steps", "gates", "gates"], ["", "other"], hidden_size=1),
+    ],
+    ids=lambda made: made.op_type,
+)
+def test_a_first_output_that_nobody_asked_for(made: onnx.NodeProto, level: int) -> None:
+    constants = {
+        "one": np.array([1]),
+        "scale": np.ones(3, np.float32),
+        "picture": np.ones((1, 1, 2, 2), np.float32),
+        "steps": np.ones((1, 1, 1), np.float32),
+        "gates": np.ones((1, 4, 1), np.float32),
+    }
+    proto = small_models.parse(one_input(made, node("Neg", "x", "y", "n"), constants=constants))
+    if "other" in made.output:
+        proto.graph.output.append(onnx.ValueInfoProto(name="other"))
+    options = linnet.SessionOptions()
+    options.graph_optimization_level = level
+    results = linnet.InferenceSession(proto.SerializeToString(), options).run(None, {"x": np.ones(3, np.float32)})
+    np.testing.assert_array_equal(results[0], [-1, -1, -1])
+    assert len(results) == len(proto.graph.output)
+
+
 def test_a_branch_that_is_missing() -> None:
     branch = helper.make_graph(
         [node("Identity", "x", "b", "n")], "then", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["n"])]

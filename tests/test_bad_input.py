@@ -3,7 +3,9 @@ raised it stays usable."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +177,20 @@ def test_a_branch_that_is_missing() -> None:
         {"y": (TensorProto.FLOAT, None)},
     )
     refused(data, linnet.InvalidGraph, "'choose' (If)", "'else_branch' is missing")
+
+
+def test_an_attribute_that_is_given_twice() -> None:
+    branch = helper.make_graph(
+        [node("Identity", "x", "b", "n")], "then", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["n"])]
+    )
+    choose = node("If", "c", "y", "choose", then_branch=branch, else_branch=branch)
+    kinds = {"c": (TensorProto.BOOL, []), "x": KIND}
+    for made, said in (
+        (choose, ["'choose' (If)", "'else_branch'", "given twice"]),
+        (node("Softmax", "x", "y", "soft", axis=0), ["'soft' (Softmax)", "'axis'", "given twice"]),
+    ):
+        made.attribute.append(made.attribute[0])
+        refused(small_models.model([made], kinds, {"y": KIND}), linnet.InvalidGraph, *said)
 
 
 def test_text_that_is_not_utf_8() -> None:
@@ -364,6 +380,82 @@ def test_a_run_that_asks_for_too_much_memory() -> None:
             session.run(None, {"s": np.array(sizes)})
         holds(str(info.value), "'fill' (ConstantOfShape)")
         assert session.run(None, {"s": np.array([2, 3])})[0].shape == (2, 3)
+
+
+def test_an_empty_output_of_a_size_beyond_all() -> None:
+    data = small_models.model(
+        [node("ConstantOfShape", "s", "y", "fill")], {"s": (TensorProto.INT64, ["m"])}, {"y": (TensorProto.FLOAT, None)}
+    )
+    with pytest.raises(linnet.InvalidArgument, match=r"'fill' \(ConstantOfShape\).*overflows"):
+        linnet.InferenceSession(data).run(None, {"s": np.array([0, 2**62])})
+
+
+def test_empty_inputs_of_sizes_beyond_all() -> None:
+    data = small_models.model(
+        [node("CenterCropPad", "x s", "y", "crop")],
+        {"s": (TensorProto.INT64, [2])},
+        {"y": (TensorProto.FLOAT, None)},
+    )
+    proto = small_models.parse(data)
+    proto.graph.initializer.append(TensorProto(name="x", data_type=TensorProto.FLOAT, dims=[0, 2**63 - 1]))
+    refused(proto.SerializeToString(), linnet.InvalidProtobuf, "'x'")
+
+
+def test_a_size_that_would_be_a_rank() -> None:
+    data = small_models.model(
+        [node("AffineGrid", "t s", "y", "grid")],
+        {"t": (TensorProto.FLOAT, [1, 2**40, 3]), "s": (TensorProto.INT64, [4])},
+        {"y": (TensorProto.FLOAT, None)},
+    )
+    refused(data, linnet.InvalidGraph, "'grid' (AffineGrid)", "1099511627776 rows", "2 or 3")
+
+
+def endless() -> bytes:
+    """A Loop of `count` rounds that stacks its state, and has no step in its body."""
+    body = helper.make_graph(
+        [node("Identity", "go", "still", "a"), node("Identity", "v", "w", "b"), node("Identity", "v", "each", "c")],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, ["n"]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, ["n"]),
+            helper.make_tensor_value_info("each", TensorProto.FLOAT, ["n"]),
+        ],
+    )
+    loop = helper.make_node("Loop", ["count", "", "x"], ["last", "y"], name="for_ever", body=body)
+    return one_input(loop, constants={"count": np.array(2**62)})
+
+
+def test_a_loop_without_steps_stops_in_time() -> None:
+    options = linnet.RunOptions()
+    options.time_limit_ms = 20
+    with pytest.raises(linnet.Cancelled, match="time limit"):
+        linnet.InferenceSession(endless()).run(None, {"x": np.ones(2, np.float32)}, options)
+
+
+def test_a_run_that_uses_up_all_memory(write: Callable[[str, bytes], Path]) -> None:
+    script = """
+        import resource, sys
+        import numpy as np
+        import linnet
+        options = linnet.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = linnet.InferenceSession(sys.argv[1], options)
+        x = np.ones(2, np.float32)
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20),) * 2)
+        try:
+            session.run(None, {"x": x})
+        except linnet.RuntimeException as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(write("loop.onnx", endless()))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "loop.onnx: no memory is left" in done.stdout, done.stderr
 
 
 def test_options_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,6 +300,7 @@ class Builder {
             const onnx::AttributeProto* value = resolve(a, at);
             if (!value) continue;
             try {
+                require(!node.attributes.has(a.name), "is given twice");
                 if (value->type == AttributeType::g || (value->type == AttributeType::undefined && !value->g.empty())) {
                     auto sub = std::make_shared<Graph>();
                     sub->keep_alive = model_;

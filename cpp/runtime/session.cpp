@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 
 #include "graph/build.h"
 #include "graph/infer.h"
@@ -80,32 +81,35 @@ void check_isa() {
     fail(ErrorKind::invalid_argument, "LINNET_ISA is '", asked, "'; this CPU and this build have ", names);
 }
 
+// fn(), with what goes wrong in it said to be of this model.
+template <class Fn>
+auto in_context(const char* doing, const std::string& model, const Fn& fn) {
+    try {
+        return fn();
+    } catch (Error& e) {
+        e.add_context(cat(doing, ' ', model));
+        throw;
+    } catch (const std::bad_alloc&) {
+        fail(ErrorKind::runtime, doing, ' ', model, ": no memory is left");
+    }
+}
+
 }  // namespace
 
 Session::Session(const std::filesystem::path& path, const SessionOptions& options)
     : options_(options), origin_(path.string()) {
-    try {
-        load(onnx::read_model(path));
-    } catch (Error& e) {
-        e.add_context("loading " + origin_);
-        throw;
-    }
+    in_context("loading", origin_, [&] { load(onnx::read_model(path)); });
 }
 
 Session::Session(onnx::Bytes bytes, std::shared_ptr<const void> owner, const SessionOptions& options)
     : options_(options), origin_("model bytes") {
-    try {
-        load(onnx::read_model(bytes, std::move(owner)));
-    } catch (Error& e) {
-        e.add_context("loading " + origin_);
-        throw;
-    }
+    in_context("loading", origin_, [&] { load(onnx::read_model(bytes, std::move(owner))); });
 }
 
 Session::Session(const Session& other, std::set<std::string> fed)
     : options_(other.options_), origin_(other.origin_), fed_(std::move(fed)), profiler_(other.profiler_) {
     options_.optimized_model.clear();
-    load(other.model_);
+    in_context("loading", origin_, [&] { load(other.model_); });
 }
 
 void Session::read_info() {
@@ -178,7 +182,8 @@ std::unique_ptr<Program> Session::make_program(std::shared_ptr<Graph> graph, boo
         optimize(*again, false);
         return std::shared_ptr<const Graph>(std::move(again));
     };
-    return std::make_unique<Program>(std::move(graph), threads_, std::make_shared<WeightCache>(rebuild));
+    return std::make_unique<Program>(std::move(graph), threads_, options_.exact,
+                                     std::make_shared<WeightCache>(rebuild));
 }
 
 const PortInfo* Session::find_input(std::string_view name, size_t hint) const {
@@ -251,7 +256,7 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
         for (const auto& feed : feeds)
             if (feed.first == port.name) fed.insert(port.name);
     if (!fed.empty()) return with_inputs(std::move(fed)).run(feeds, wanted, options, destinations);
-    try {
+    return in_context("running", origin_, [&] {
         std::vector<Value> inputs(inputs_.size());
         std::vector<char> given(inputs_.size(), 0);
         for (size_t position = 0; position < feeds.size(); ++position) {
@@ -306,10 +311,7 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
         std::vector<Value> chosen;
         for (size_t index : picked) chosen.push_back(results[index]);
         return chosen;
-    } catch (Error& e) {
-        e.add_context("running " + origin_);
-        throw;
-    }
+    });
 }
 
 std::unique_ptr<Graph> Session::stage(const std::string& stage) const {

@@ -156,10 +156,8 @@ std::vector<Value> evaluate(const Graph& graph, const Node& node, std::span<Valu
             outputs[i] = Tensor::allocate(out_facts[i].dtype, out_facts[i].shape);
         }
         if (op.prepare) {
-            PrepareContext prepare(graph, node, in_facts, out_facts);
-            prepare.threads = options.parallel.threads;
-            // Inputs are not the model's constants here, so packing must not be remembered.
-            prepare.cache = nullptr;
+            // No cache: inputs are not the model's constants here, so packing must not be remembered.
+            PrepareContext prepare(graph, node, in_facts, out_facts, {.threads = options.parallel.threads});
             state = op.prepare(prepare);
             if (prepare.scratch()) {
                 scratch.reset(static_cast<std::byte*>(std::aligned_alloc(64, (prepare.scratch() + 63) & ~size_t{63})));

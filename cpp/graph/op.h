@@ -185,17 +185,30 @@ class PackCache {
     virtual std::shared_ptr<const Tensor> restore(ValueId constant) = 0;
 };
 
+struct PlanOptions {
+    int threads = 1;
+    bool exact = false;          // nothing that rounds more than a reordered sum does
+    PackCache* cache = nullptr;  // null when a node is run once, outside a plan
+};
+
 class PrepareContext {
   public:
     const Attributes& attributes;
     const Node& node;
     const Graph& graph;
-    int threads = 1;
-    PackCache* cache = nullptr;  // null when a node is run once, outside a plan
+    const int threads;
+    const bool exact;
 
     PrepareContext(const Graph& graph, const Node& node, std::span<const Fact* const> inputs,
-                   std::span<const Fact> outputs)
-        : attributes(node.attributes), node(node), graph(graph), inputs_(inputs), outputs_(outputs) {}
+                   std::span<const Fact> outputs, const PlanOptions& options)
+        : attributes(node.attributes),
+          node(node),
+          graph(graph),
+          threads(options.threads),
+          exact(options.exact),
+          cache_(options.cache),
+          inputs_(inputs),
+          outputs_(outputs) {}
 
     bool has_input(int i) const {
         return i < static_cast<int>(inputs_.size()) && inputs_[static_cast<size_t>(i)] != nullptr;
@@ -208,7 +221,7 @@ class PrepareContext {
         if (!is_constant(i)) return nullptr;
         const Tensor* t = input(i).constant.get();
         if (t->data || t->count() == 0) return t;
-        restored_.push_back(cache->restore(node.inputs[static_cast<size_t>(i)]));
+        restored_.push_back(cache_->restore(node.inputs[static_cast<size_t>(i)]));
         return restored_.back().get();
     }
     // Bytes that run() gets as scratch(), 64-byte aligned.
@@ -221,13 +234,14 @@ class PrepareContext {
     std::shared_ptr<const T> pack(int i, const std::string& kind,
                                   const std::function<std::shared_ptr<const T>(const Tensor&)>& make) {
         packed_ |= uint64_t{1} << i;
-        if (!cache) return make(*constant(i));
-        return std::static_pointer_cast<const T>(cache->get(
+        if (!cache_) return make(*constant(i));
+        return std::static_pointer_cast<const T>(cache_->get(
             input(i).constant, kind, [&] { return std::static_pointer_cast<const void>(make(*constant(i))); }));
     }
     bool packed(size_t i) const { return i < 64 && (packed_ >> i & 1); }
 
   private:
+    PackCache* cache_;
     std::span<const Fact* const> inputs_;
     std::span<const Fact> outputs_;
     size_t scratch_ = 0;

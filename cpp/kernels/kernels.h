@@ -121,6 +121,22 @@ struct ConvF32 {
     Epilogue epilogue;
 };
 
+// Winograd's F(m x m, 3 x 3), stride 1: a = m + 2 input pixels a side give m outputs. Tile by tile, the a * a input
+// pixels become one row each of a * a matrices v; a GEMM per matrix gives t; a * a elements of t become m * m outputs.
+struct WinogradF32 {
+    size_t m = 4;  // 2 or 4
+    size_t tiles = 0, k = 0;
+    const float* const* pixels = nullptr;  // [tiles][a * a]: k floats each, `zero` ones for padding
+    float* v = nullptr;                    // [a * a][tiles][k], matrices v_stride apart
+    ptrdiff_t v_stride = 0;
+    const float* t = nullptr;  // [a * a][tiles][ldt], matrices t_stride apart
+    ptrdiff_t t_stride = 0, ldt = 0;
+    const int32_t* rows = nullptr;  // [tiles][m * m]: the row of y, negative outside of it
+    float* y = nullptr;
+    ptrdiff_t ldy = 0;
+    Epilogue epilogue;
+};
+
 // Where B lies before packing: element (tap, k, n) at b[tap * tap_stride + k * k_stride + n * n_stride].
 // A row-major K x N matrix: taps 1, k_stride N, n_stride 1. Its transpose (N x K): k_stride 1, n_stride K.
 // ONNX conv weights [n][k][taps]: tap_stride 1, k_stride taps, n_stride k * taps.
@@ -192,6 +208,9 @@ struct Kernels {
     // Computes rows [row_begin, row_end) of the columns of panels [panel_begin, panel_end).
     void (*gemm_f32)(const GemmF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
     void (*conv_f32)(const ConvF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+
+    void (*winograd_in_f32)(const WinogradF32&) noexcept;                                     // pixels to v
+    void (*winograd_out_f32)(const WinogradF32&, size_t col_begin, size_t col_end) noexcept;  // t to y
 
     size_t (*pack_b_s8_size)(size_t taps, size_t k, size_t n) noexcept;  // bytes; out must be 4-byte aligned
     void (*pack_b_s8)(const PackB&, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept;

@@ -131,6 +131,77 @@ void depthwise_case(const Kernels& K, Tally& tally, Random& rng, size_t h, size_
     tally.check(!std::memcmp(y.data(), split.data(), y.size() * 4), name("depthwise split", {h, w, channels, k, s}));
 }
 
+// Winograd's transforms, with plain products between them, against the direct sum.
+void winograd_case(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t tiles, size_t k, size_t n,
+                   size_t variant) {
+    const size_t a = m + 2, pixels = tiles * m * m, ldy = n + rng.below(3);
+    const auto column = random_floats(rng, n), tensor = random_floats(rng, pixels * ldy);
+    const auto x = random_floats(rng, tiles * a * a * k), g = random_floats(rng, n * k * 9);
+    const double g2[4][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
+    const double g4[6][3] = {{1. / 4, 0, 0},
+                             {-1. / 6, -1. / 6, -1. / 6},
+                             {-1. / 6, 1. / 6, -1. / 6},
+                             {1. / 24, 1. / 12, 1. / 6},
+                             {1. / 24, -1. / 12, 1. / 6},
+                             {0, 0, 1}};
+    const double(*G)[3] = m == 2 ? g2 : g4;
+    std::vector<const float*> sources(tiles * a * a);
+    std::vector<int32_t> rows(pixels);
+    for (size_t i = 0; i < sources.size(); ++i) sources[i] = x.data() + i * k;
+    for (size_t i = 0; i < pixels; ++i) rows[i] = rng.below(5) ? (int32_t)i : -1;  // some outputs are not wanted
+    Guarded<float> v(a * a * (tiles * k + 3)), t(a * a * (tiles * n + 5)), y(pixels * ldy), split(pixels * ldy);
+    const auto steps = epilogue_variant(variant, column.data(), tensor.data(), (ptrdiff_t)ldy);
+    WinogradF32 w;
+    w.m = m;
+    w.tiles = tiles;
+    w.k = k;
+    w.pixels = sources.data();
+    w.v = v.data();
+    w.v_stride = (ptrdiff_t)(tiles * k + 3);
+    w.t = t.data();
+    w.t_stride = (ptrdiff_t)(tiles * n + 5);
+    w.ldt = (ptrdiff_t)n;
+    w.rows = rows.data();
+    w.y = y.data();
+    w.ldy = (ptrdiff_t)ldy;
+    w.epilogue = {steps.data(), steps.size()};
+    K.winograd_in_f32(w);
+    for (size_t i = 0; i < a; ++i)
+        for (size_t j = 0; j < a; ++j)
+            for (size_t o = 0; o < n; ++o) {
+                std::vector<double> filter(k, 0.0);
+                for (size_t c = 0; c < k; ++c)
+                    for (size_t e = 0; e < 9; ++e) filter[c] += G[i][e / 3] * G[j][e % 3] * g[(o * k + c) * 9 + e];
+                for (size_t tile = 0; tile < tiles; ++tile) {
+                    double sum = 0;
+                    for (size_t c = 0; c < k; ++c)
+                        sum += filter[c] * v[(i * a + j) * (size_t)w.v_stride + tile * k + c];
+                    t[(i * a + j) * (size_t)w.t_stride + tile * n + o] = (float)sum;
+                }
+            }
+    K.winograd_out_f32(w, 0, n);
+    bool ok = v.intact() && t.intact() && y.intact();
+    for (size_t p = 0; p < pixels; ++p)
+        for (size_t o = 0; o < n; ++o) {
+            if (rows[p] < 0) {
+                ok = ok && y[p * ldy + o] == 77;
+                continue;
+            }
+            const size_t tile = p / (m * m), top = p % (m * m) / m, left = p % m;
+            double sum = 0;
+            for (size_t e = 0; e < 9; ++e)
+                for (size_t c = 0; c < k; ++c)
+                    sum += (double)g[(o * k + c) * 9 + e] * sources[tile * a * a + (top + e / 3) * a + left + e % 3][c];
+            ok = ok && near(y[p * ldy + o], reference_epilogue(w.epilogue, sum, p, o), 2e-5 * (4 + (double)k));
+        }
+    tally.check(ok, name("winograd m tiles k n epilogue", {m, tiles, k, n, variant}));
+    w.y = split.data();
+    const size_t cut = std::min(n, rng.below(3) * K.gemm_cols);
+    K.winograd_out_f32(w, cut, n);
+    K.winograd_out_f32(w, 0, cut);
+    tally.check(!std::memcmp(y.data(), split.data(), y.size() * 4), name("winograd split", {m, tiles, k, n}));
+}
+
 void pool_case(const Kernels& K, Tally& tally, Random& rng, const Window& w, size_t channels) {
     const size_t pixels = w.pixels(), taps = w.taps(), ys = channels + 1;
     Edged<int32_t> offsets(taps * pixels);
@@ -185,6 +256,10 @@ void test_conv(const Kernels& K, Tally& tally) {
                     if (k < 4) conv_case(K, tally, rng, window(4, 5, 6, k, s, dil, 1, cin), cin, cout, v);
                     pool_case(K, tally, rng, window(1, 9, 10, k, s, dil, k / 2, cin * 5 + 1), cin * 5);
                 }
+    for (const size_t m : {2, 4})
+        for (const size_t k : {1, 4, 16, 19, 33})
+            for (const size_t n : {1, 5, 16, 40, 100})
+                winograd_case(K, tally, rng, m, 1 + rng.below(3), k, n, turn++ % epilogue_variants);
     for (const size_t k : {2, 3, 5})
         for (const size_t s : {1, 2, 3})
             for (const size_t channels : {1, 4, 8, 13, 16, 24, 33, 100, 150, 300}) {

@@ -13,6 +13,7 @@
 #include "kernels/reduce.h"
 #include "kernels/rows.h"
 #include "kernels/transpose.h"
+#include "kernels/winograd.h"
 
 namespace linnet::kernels::LINNET_ISA {
 
@@ -32,6 +33,8 @@ const Kernels table = {
     LINNET_ENTRY(pack_b_f32),
     LINNET_ENTRY(gemm_f32),
     LINNET_ENTRY(conv_f32),
+    LINNET_ENTRY(winograd_in_f32),
+    LINNET_ENTRY(winograd_out_f32),
     LINNET_ENTRY(pack_b_s8_size),
     LINNET_ENTRY(pack_b_s8),
     LINNET_ENTRY(gemm_s8),

@@ -21,12 +21,12 @@ class Planner {
         plan.places.resize(graph.values.size());
     }
 
-    void run(int threads, PackCache* cache, const std::function<void(const Tensor&)>& packed_only) {
+    void run(const PlanOptions& options, const std::function<void(const Tensor&)>& packed_only) {
         choose_steps();
         find_last_uses();
         place_outputs();
         share_memory();
-        prepare_steps(threads, cache, packed_only);
+        prepare_steps(options, packed_only);
         place_in_arena();
         list_releases();
     }
@@ -145,23 +145,21 @@ class Planner {
         return checked_mul(element_count(fact(v).shape), static_cast<int64_t>(dtype_size(fact(v).dtype)));
     }
 
-    void prepare_steps(int threads, PackCache* cache, const std::function<void(const Tensor&)>& packed_only) {
+    void prepare_steps(const PlanOptions& options, const std::function<void(const Tensor&)>& packed_only) {
         std::vector<size_t> packed_uses(graph_.values.size(), 0);
         std::vector<const Fact*> in;
         std::vector<Fact> out;
         for (Step& step : plan_.steps) {
             const Node& n = graph_.node(step.node);
             if (step.kind != Step::Kind::kernel || !step.op->prepare) {
-                for (ValueId v : n.inputs) restore(v, cache);
+                for (ValueId v : n.inputs) restore(v, options.cache);
                 continue;
             }
             in.clear();
             out.clear();
             for (ValueId v : n.inputs) in.push_back(v == kNoValue ? nullptr : &fact(v));
             for (ValueId v : n.outputs) out.push_back(v == kNoValue ? Fact{} : fact(v));
-            PrepareContext context(graph_, n, in, out);
-            context.threads = threads;
-            context.cache = cache;
+            PrepareContext context(graph_, n, in, out, options);
             try {
                 step.state = step.op->prepare(context);
             } catch (Error& e) {
@@ -171,7 +169,7 @@ class Planner {
             step.scratch = context.scratch();
             for (size_t i = 0; i < n.inputs.size(); ++i) {
                 const ValueId v = n.inputs[i];
-                if (!context.packed(i)) restore(v, cache);
+                if (!context.packed(i)) restore(v, options.cache);
                 else if (++packed_uses[static_cast<size_t>(v)] == graph_.value(v).users.size() && packed_only &&
                          fact(v).constant->bytes() >= kLargeConstant && !graph_.is_output(v))
                     packed_only(*fact(v).constant);
@@ -236,12 +234,12 @@ class Planner {
 
 }  // namespace
 
-std::unique_ptr<Plan> make_plan(const Graph& graph, std::span<const Fact> inputs, int threads, PackCache* cache,
+std::unique_ptr<Plan> make_plan(const Graph& graph, std::span<const Fact> inputs, const PlanOptions& options,
                                 const std::function<void(const Tensor&)>& packed_only) {
     auto plan = std::make_unique<Plan>();
     DimTable dims;
     plan->facts = infer_graph(graph, inputs, dims, {kMostPlannedFold});
-    Planner(graph, *plan).run(threads, cache, packed_only);
+    Planner(graph, *plan).run(options, packed_only);
     return plan;
 }
 

@@ -50,7 +50,7 @@ struct Plan {
 
 // `inputs`: facts of the graph's inputs with numbers for dims. `packed_only`, when given, is told of each large
 // constant as soon as all its users hold it packed. Throws when shapes do not fit the graph.
-std::unique_ptr<Plan> make_plan(const Graph& graph, std::span<const Fact> inputs, int threads, PackCache* cache,
+std::unique_ptr<Plan> make_plan(const Graph& graph, std::span<const Fact> inputs, const PlanOptions& options,
                                 const std::function<void(const Tensor&)>& packed_only = {});
 
 // ---- arena (arena.cpp) ----------------------------------------------------------------------------------------------

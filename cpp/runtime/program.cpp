@@ -91,13 +91,13 @@ void WeightCache::forget_rebuilt() {
     rebuilt_.reset();
 }
 
-Program::Program(std::shared_ptr<Graph> graph, int threads, std::shared_ptr<WeightCache> cache)
-    : graph_(std::move(graph)), threads_(threads), cache_(std::move(cache)) {
+Program::Program(std::shared_ptr<Graph> graph, int threads, bool exact, std::shared_ptr<WeightCache> cache)
+    : graph_(std::move(graph)), threads_(threads), exact_(exact), cache_(std::move(cache)) {
     for (NodeId id : graph_->order)
         for (const Attribute& a : graph_->node(id).attributes.items())
             if (const auto* g = std::get_if<std::shared_ptr<Graph>>(&a.data)) {
                 auto& sub = subprograms_[{id, a.name}];
-                sub = std::make_unique<Program>(*g, threads_, cache_);
+                sub = std::make_unique<Program>(*g, threads_, exact_, cache_);
                 sub->release_weights_ = false;  // restoring finds the values of the model's own graph only
             }
 }
@@ -127,7 +127,7 @@ std::shared_ptr<Program::Cached> Program::cached(std::span<const Value> inputs) 
         };
     release_weights_ = false;
     auto fresh = std::make_shared<Cached>();
-    fresh->plan = make_plan(*graph_, facts, threads_, cache_.get(), packed_only);
+    fresh->plan = make_plan(*graph_, facts, plan_options(), packed_only);
     cache_->forget_rebuilt();
     plans_.emplace_front(std::move(key), fresh);
     if (plans_.size() > kMostPlans) plans_.pop_back();
@@ -140,7 +140,7 @@ std::shared_ptr<const Plan> Program::plan_for(std::span<const Value> inputs) {
 }
 
 std::shared_ptr<const Plan> Program::plan_for(std::span<const Fact> inputs) {
-    return make_plan(*graph_, inputs, threads_, cache_.get());
+    return make_plan(*graph_, inputs, plan_options());
 }
 
 std::unique_ptr<Program::Frame> Program::take_frame(Cached& cached) {

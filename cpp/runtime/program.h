@@ -52,7 +52,7 @@ class WeightCache : public PackCache {
 class Program {
   public:
     // Takes a lowered graph. `cache` is shared with the subgraphs' programs; those keep their weights' own elements.
-    Program(std::shared_ptr<Graph> graph, int threads, std::shared_ptr<WeightCache> cache);
+    Program(std::shared_ptr<Graph> graph, int threads, bool exact, std::shared_ptr<WeightCache> cache);
     ~Program();
 
     // Inputs in the order of graph.inputs. `destinations`, when not empty, holds one entry per output: memory to write
@@ -65,6 +65,7 @@ class Program {
     std::shared_ptr<const Plan> plan_for(std::span<const Fact> inputs);
 
   private:
+    PlanOptions plan_options() const { return {threads_, exact_, cache_.get()}; }
     struct Frame;   // an arena and values bound to it, for one run at a time
     struct Cached;  // a plan with its idle frames
     std::shared_ptr<Cached> cached(std::span<const Value> inputs);
@@ -75,6 +76,7 @@ class Program {
 
     std::shared_ptr<const Graph> graph_;
     int threads_;
+    bool exact_;
     std::shared_ptr<WeightCache> cache_;
     std::map<std::pair<NodeId, std::string>, std::unique_ptr<Program>> subprograms_;
 

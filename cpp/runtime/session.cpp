@@ -189,7 +189,8 @@ std::unique_ptr<Program> Session::make_program(std::shared_ptr<Graph> graph, boo
         optimize(*again, false);
         return std::shared_ptr<const Graph>(std::move(again));
     };
-    return std::make_unique<Program>(std::move(graph), threads_, std::make_shared<WeightCache>(rebuild));
+    return std::make_unique<Program>(std::move(graph), threads_, options_.exact,
+                                     std::make_shared<WeightCache>(rebuild));
 }
 
 const PortInfo* Session::find_input(std::string_view name, size_t hint) const {

@@ -1,7 +1,7 @@
-// Channels-last float convolution. Three ways: a plain GEMM where a window is one contiguous run of the input (1x1
-// stride 1, or a kernel as large as the image), the depthwise kernel, and the indirect GEMM for the rest. With up to
-// four input channels the indirect GEMM takes whole kernel rows as taps (kw * C contiguous floats), over a copy of the
-// input that has its rows padded.
+// Channels-last float convolution. Four ways: Winograd's for 3 x 3 filters where it pays (winograd.h), a plain GEMM
+// where a window is one contiguous run of the input (1x1 stride 1, or a kernel as large as the image), the depthwise
+// kernel, and the indirect GEMM for the rest. With up to four input channels the indirect GEMM takes whole kernel rows
+// as taps (kw * C contiguous floats), over a copy of the input that has its rows padded.
 #include "ops/spatial/conv_plan.h"
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "kernels/kernels.h"
 #include "ops/epilogue.h"
 #include "ops/spatial/window.h"
+#include "ops/spatial/winograd.h"
 
 namespace linnet {
 namespace {
@@ -20,7 +21,7 @@ using kernels::Kernels;
 constexpr int64_t kFewChannels = 4;       // up to these, kernel rows are taps
 constexpr int64_t kSerialWork = 1 << 18;  // multiply-adds below which threads cost more than they give
 
-enum class Path : uint8_t { gemm, indirect, depthwise };
+enum class Path : uint8_t { gemm, indirect, depthwise, winograd };
 
 struct ConvPlan {
     Path path = Path::indirect;
@@ -30,6 +31,7 @@ struct ConvPlan {
     int64_t groups = 1, k = 0, n = 0, taps = 1;  // per group: A has taps * k columns, B has n
     kernels::Window window;                      // of the input as it is
     TapTable table;                              // over the padded copy, if there is one
+    WinogradPlan winograd;                       // if that is the path
     EpilogueProgram program;
     std::vector<float> zero;
     std::shared_ptr<const Tensor> packed;  // null: weights are packed in every run
@@ -175,6 +177,12 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
                plan.window.pad_begin[2] + plan.window.pad_end[2] <= static_cast<ptrdiff_t>(plan.window.in[2]) + 64) {
         merged = true;
         plan_padded_rows(plan);
+    } else if (const int64_t m = constant && plan.groups == 1 && !ctx.exact
+                                     ? choose_winograd(plan.window, plan.images, plan.k, plan.n)
+                                     : 0) {
+        plan.path = Path::winograd;
+        plan.winograd =
+            plan_winograd(plan.window, m, plan.images, plan.k, plan.n, ctx.threads, plan.program.per_batch());
     } else {
         plan.table.prepare(plan.window, plan.in_elements);
     }
@@ -183,6 +191,8 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     size_t floats = 0;  // of packed weights
     if (plan.path == Path::depthwise) {
         floats = table.pack_depthwise_f32_size(static_cast<size_t>(all_taps), static_cast<size_t>(plan.in_channels));
+    } else if (plan.path == Path::winograd) {
+        floats = plan.winograd.packed();
     } else {
         choose_blocks(plan, ctx.threads);
         plan.packed_group = table.pack_b_f32_size(static_cast<size_t>(plan.taps), static_cast<size_t>(plan.k),
@@ -192,12 +202,16 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     size_t scratch = 0;
     if (constant) {
         const std::string kind = cat("conv ", table.isa, ' ', static_cast<int>(plan.path), ' ', plan.groups, ' ',
-                                     plan.taps, ' ', plan.k, ' ', plan.n);
+                                     plan.taps, ' ', plan.k, ' ', plan.n, ' ', plan.winograd.m);
         plan.packed = ctx.pack<Tensor>(1, kind, [&](const Tensor& weights) -> std::shared_ptr<const Tensor> {
             auto out = std::make_shared<Tensor>(Tensor::allocate(DType::f32, {static_cast<int64_t>(floats)}));
             const auto* source = weights.as<float>();
             if (plan.path == Path::depthwise) {
                 pack_depthwise(plan, source, out->as<float>());
+                return out;
+            }
+            if (plan.path == Path::winograd) {
+                pack_winograd(plan.winograd, source, out->as<float>());
                 return out;
             }
             std::vector<float> reordered;
@@ -215,7 +229,7 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     }
     plan.padded_at = scratch;
     if (plan.padded) scratch += static_cast<size_t>(checked_mul(plan.padded_elements, plan.images));
-    ctx.scratch(scratch * sizeof(float));
+    ctx.scratch(scratch * sizeof(float) + plan.winograd.scratch());
     return made;
 }
 
@@ -302,6 +316,9 @@ void run_conv(RunContext& ctx) {
                      [&](int64_t task) { pack_panel(plan, layout, ctx.input(1).as<float>(), scratch, task); });
     }
     if (plan.path == Path::depthwise) return run_depthwise(ctx, plan, weights, bias, parallel);
+    if (plan.path == Path::winograd)
+        return run_winograd(plan.winograd, ctx, plan.program, x, plan.zero.data(), weights, bias, y, parallel,
+                            ctx.scratch());
 
     int64_t image_elements = plan.in_elements;
     if (plan.padded) {

@@ -3,7 +3,9 @@ raised it stays usable."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,39 @@ def test_wrong_operands(made: onnx.NodeProto, parts: list[str]) -> None:
     refused(one_input(made, constants=weights), linnet.InvalidGraph, *parts)
 
 
+@pytest.mark.parametrize("level", [0, 1, 99])
+@pytest.mark.parametrize(
+    "made",
+    [
+        helper.make_node("Size", ["x"], [""]),
+        helper.make_node("Constant", [], [""], value_float=1.0),
+        helper.make_node("ConstantOfShape", ["one"], [""]),
+        helper.make_node("Dropout", ["x"], ["", "other"]),
+        helper.make_node("LayerNormalization", ["x", "scale"], ["", "other"]),
+        helper.make_node("TopK", ["x", "one"], ["", "other"]),
+        helper.make_node("Conv", ["picture", "picture"], [""]),
+        helper.make_node("LSTM", ["steps", "gates", "gates"], ["", "other"], hidden_size=1),
+    ],
+    ids=lambda made: made.op_type,
+)
+def test_a_first_output_that_nobody_asked_for(made: onnx.NodeProto, level: int) -> None:
+    constants = {
+        "one": np.array([1]),
+        "scale": np.ones(3, np.float32),
+        "picture": np.ones((1, 1, 2, 2), np.float32),
+        "steps": np.ones((1, 1, 1), np.float32),
+        "gates": np.ones((1, 4, 1), np.float32),
+    }
+    proto = small_models.parse(one_input(made, node("Neg", "x", "y", "n"), constants=constants))
+    if "other" in made.output:
+        proto.graph.output.append(onnx.ValueInfoProto(name="other"))
+    options = linnet.SessionOptions()
+    options.graph_optimization_level = level
+    results = linnet.InferenceSession(proto.SerializeToString(), options).run(None, {"x": np.ones(3, np.float32)})
+    np.testing.assert_array_equal(results[0], [-1, -1, -1])
+    assert len(results) == len(proto.graph.output)
+
+
 def test_a_branch_that_is_missing() -> None:
     branch = helper.make_graph(
         [node("Identity", "x", "b", "n")], "then", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["n"])]
@@ -175,6 +210,20 @@ def test_a_branch_that_is_missing() -> None:
         {"y": (TensorProto.FLOAT, None)},
     )
     refused(data, linnet.InvalidGraph, "'choose' (If)", "'else_branch' is missing")
+
+
+def test_an_attribute_that_is_given_twice() -> None:
+    branch = helper.make_graph(
+        [node("Identity", "x", "b", "n")], "then", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["n"])]
+    )
+    choose = node("If", "c", "y", "choose", then_branch=branch, else_branch=branch)
+    kinds = {"c": (TensorProto.BOOL, []), "x": KIND}
+    for made, said in (
+        (choose, ["'choose' (If)", "'else_branch'", "given twice"]),
+        (node("Softmax", "x", "y", "soft", axis=0), ["'soft' (Softmax)", "'axis'", "given twice"]),
+    ):
+        made.attribute.append(made.attribute[0])
+        refused(small_models.model([made], kinds, {"y": KIND}), linnet.InvalidGraph, *said)
 
 
 def test_text_that_is_not_utf_8() -> None:
@@ -312,15 +361,34 @@ def test_wrong_inputs(session: linnet.InferenceSession, feeds: dict[str, Any], p
 def test_a_sequence_of_the_wrong_type() -> None:
     kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
     data = small_models.model([node("SequenceLength", "x", "y", "n")], {"x": kind}, {"y": (TensorProto.INT64, [])})
-    with pytest.raises(linnet.InvalidArgument) as info:
-        linnet.InferenceSession(data).run(None, {"x": [np.ones(2), np.ones(2)]})
-    holds(str(info.value), "'x'", "element type", "float64", "float32")
+    sequences = linnet.InferenceSession(data)
+    for items, said in (
+        ([np.ones(2), np.ones(2)], "element type, float64"),
+        ([np.ones(2, np.float32), None], "nothing"),
+    ):
+        with pytest.raises(linnet.InvalidArgument) as info:
+            sequences.run(None, {"x": items})
+        holds(str(info.value), "'x'", said, "expected float32")
 
 
 @pytest.mark.parametrize("feeds", [[PICTURE], PICTURE, {0: PICTURE}], ids=["list", "array", "number"])
 def test_inputs_without_names(session: linnet.InferenceSession, feeds: Any) -> None:
     with pytest.raises(linnet.InvalidArgument, match="name"):
         session.run(None, feeds)
+
+
+def test_names_that_are_no_text(session: linnet.InferenceSession) -> None:
+    for names, feeds in (([1], {"x": PICTURE}), (["\ud800"], {"x": PICTURE}), (None, {"\ud800": PICTURE})):
+        with pytest.raises(linnet.InvalidArgument, match="text"):
+            session.run(names, feeds)  # type: ignore[arg-type]
+    text = linnet.InferenceSession(small_models.identity(TensorProto.STRING, ["n"]))
+    with pytest.raises(linnet.InvalidArgument, match=r"'x'.*UTF-8"):
+        text.run(None, {"x": ["\ud800"]})
+
+
+def test_memory_at_no_address(session: linnet.InferenceSession) -> None:
+    with pytest.raises(linnet.InvalidArgument, match="address 0"):
+        session.io_binding().bind_input("x", "cpu", 0, np.float32, [1, 1, 8, 16], 0)
 
 
 def test_an_unknown_output(session: linnet.InferenceSession) -> None:
@@ -366,11 +434,97 @@ def test_a_run_that_asks_for_too_much_memory() -> None:
         assert session.run(None, {"s": np.array([2, 3])})[0].shape == (2, 3)
 
 
+def test_an_empty_output_of_a_size_beyond_all() -> None:
+    data = small_models.model(
+        [node("ConstantOfShape", "s", "y", "fill")], {"s": (TensorProto.INT64, ["m"])}, {"y": (TensorProto.FLOAT, None)}
+    )
+    with pytest.raises(linnet.InvalidArgument, match=r"'fill' \(ConstantOfShape\).*overflows"):
+        linnet.InferenceSession(data).run(None, {"s": np.array([0, 2**62])})
+
+
+def test_empty_inputs_of_sizes_beyond_all() -> None:
+    data = small_models.model(
+        [node("CenterCropPad", "x s", "y", "crop")],
+        {"s": (TensorProto.INT64, [2])},
+        {"y": (TensorProto.FLOAT, None)},
+    )
+    proto = small_models.parse(data)
+    proto.graph.initializer.append(TensorProto(name="x", data_type=TensorProto.FLOAT, dims=[0, 2**63 - 1]))
+    refused(proto.SerializeToString(), linnet.InvalidProtobuf, "'x'")
+
+
+def test_a_size_that_would_be_a_rank() -> None:
+    data = small_models.model(
+        [node("AffineGrid", "t s", "y", "grid")],
+        {"t": (TensorProto.FLOAT, [1, 2**40, 3]), "s": (TensorProto.INT64, [4])},
+        {"y": (TensorProto.FLOAT, None)},
+    )
+    refused(data, linnet.InvalidGraph, "'grid' (AffineGrid)", "1099511627776 rows", "2 or 3")
+
+
+def endless() -> bytes:
+    """A Loop of `count` rounds that stacks its state, and has no step in its body."""
+    body = helper.make_graph(
+        [node("Identity", "go", "still", "a"), node("Identity", "v", "w", "b"), node("Identity", "v", "each", "c")],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, ["n"]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, ["n"]),
+            helper.make_tensor_value_info("each", TensorProto.FLOAT, ["n"]),
+        ],
+    )
+    loop = helper.make_node("Loop", ["count", "", "x"], ["last", "y"], name="for_ever", body=body)
+    return one_input(loop, constants={"count": np.array(2**62)})
+
+
+def test_a_loop_without_steps_stops_in_time() -> None:
+    options = linnet.RunOptions()
+    options.time_limit_ms = 20
+    with pytest.raises(linnet.Cancelled, match="time limit"):
+        linnet.InferenceSession(endless()).run(None, {"x": np.ones(2, np.float32)}, options)
+
+
+def test_a_run_that_uses_up_all_memory(write: Callable[[str, bytes], Path]) -> None:
+    script = """
+        import resource, sys
+        import numpy as np
+        import linnet
+        options = linnet.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = linnet.InferenceSession(sys.argv[1], options)
+        x = np.ones(2, np.float32)
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20),) * 2)
+        try:
+            session.run(None, {"x": x})
+        except linnet.RuntimeException as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(write("loop.onnx", endless()))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "loop.onnx: no memory is left" in done.stdout, done.stderr
+
+
 def test_options_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = linnet.SessionOptions()
     options.intra_op_num_threads = -1
     with pytest.raises(linnet.InvalidArgument, match="intra_op_num_threads"):
         linnet.InferenceSession(small_models.relu(), options)
+    options.intra_op_num_threads = 10**6
+    with pytest.raises(linnet.InvalidArgument, match="1000000 threads"):
+        linnet.InferenceSession(small_models.relu(), options)
+    options = linnet.SessionOptions()
+    options.add_free_dimension_override_by_name("n", -2)
+    with pytest.raises(linnet.InvalidArgument, match=r"'n'.*-2"):
+        linnet.InferenceSession(small_models.relu(), options)
+    run_options = linnet.RunOptions()
+    run_options.time_limit_ms = 2**63 - 1
+    assert len(linnet.InferenceSession(small_models.relu()).run(None, {"x": PICTURE[0, 0, :1, :4]}, run_options)) == 1
     with pytest.raises(TypeError):
         linnet.InferenceSession(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="SessionOptions"):

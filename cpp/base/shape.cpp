@@ -23,13 +23,18 @@ int64_t checked_add(int64_t a, int64_t b) {
     return result;
 }
 
+// The sizes beside a 0 count as well: strides and offsets are made of them, empty tensor or not.
 int64_t product(const Shape& shape, size_t first, size_t last) {
+    constexpr int64_t kMost = int64_t{1} << 59;  // whose bytes can still be counted
     int64_t result = 1;
+    bool empty = false;
     for (size_t i = first; i < last; ++i) {
         if (shape[i] < 0) fail(ErrorKind::invalid_argument, "shape ", shape_text(shape), " is not a size");
-        result = checked_mul(result, shape[i]);
+        empty = empty || shape[i] == 0;
+        if (shape[i] != 0) result = checked_mul(result, shape[i]);
     }
-    return result;
+    if (result > kMost) fail(ErrorKind::invalid_argument, "shape ", shape_text(shape), ": size overflows");
+    return empty ? 0 : result;
 }
 
 int64_t element_count(const Shape& shape) { return product(shape, 0, shape.size()); }
@@ -49,7 +54,7 @@ Shape strides_of(const Shape& shape) {
     int64_t step = 1;
     for (size_t i = shape.size(); i-- > 0;) {
         strides[i] = step;
-        // Wraps for an empty tensor with huge other sizes, whose strides nobody uses.
+        // Wraps for a shape that is no tensor's, whose strides nobody uses.
         step = static_cast<int64_t>(static_cast<uint64_t>(step) * static_cast<uint64_t>(shape[i]));
     }
     return strides;

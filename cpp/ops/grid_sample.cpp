@@ -165,6 +165,7 @@ void infer_affine_grid(InferContext& ctx) {
     if (!size) {
         if (!theta.ranked || theta.rank() != 3 || !is_number(theta.shape[1]))
             return ctx.output_unranked(0, theta.dtype);
+        require(theta.shape[1] == 2 || theta.shape[1] == 3, "theta has ", theta.shape[1], " rows, expected 2 or 3");
         return ctx.output(0, theta.dtype, Shape(static_cast<size_t>(theta.shape[1]) + 2, kUnknownDim));
     }
     require(size->size() == 4 || size->size() == 5, "size has ", size->size(), " entries, expected 4 or 5");

@@ -1,4 +1,4 @@
-// The quantized operators of com.microsoft that are not products: QLinearAdd, QLinearMul, QLinearSigmoid,
+// The quantized operators of com.microsoft that are not products: QLinearAdd, QLinearMul, QLinearWhere, QLinearSigmoid,
 // QLinearLeakyRelu, QLinearSoftmax, QLinearConcat, QLinearGlobalAveragePool, QLinearAveragePool. Each means what its
 // QDQ form says (dequantize, the float operator, quantize), and becomes that.
 #include <string>
@@ -66,6 +66,24 @@ bool lower_two(const Graph& graph, NodeId id, Patch& patch) {
     const ValueId b = dequantize(patch, node.inputs[3], node.inputs[4], operand(node, 5));
     const std::string op = node.op_type == "QLinearAdd" ? "Add" : "Mul";
     return finish(graph, node, patch, patch.node(op, {a, b}), node.inputs[6], operand(node, 7));
+}
+
+// condition, x, x_scale, x_zero, y, y_scale, y_zero, z_scale, z_zero
+void infer_where(InferContext& ctx) {
+    check_dtype(ctx, 0, set_of({DType::boolean}));
+    check_bytes(ctx, 1);
+    check_bytes(ctx, 4);
+    const DType dtype = ctx.input(1).dtype;
+    if (ctx.input(4).dtype != dtype) fail(ErrorKind::invalid_graph, "the operands differ in dtype");
+    for (int i : {2, 5, 7}) check_parameters(ctx, i, i + 1, dtype);
+    Shape shape;
+    ctx.output(0, ctx.broadcast({0, 1, 4}, shape) ? Fact::of(dtype, shape) : Fact::unranked(dtype));
+}
+bool lower_where(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const ValueId x = dequantize(patch, node.inputs[1], node.inputs[2], node.inputs[3]);
+    const ValueId y = dequantize(patch, node.inputs[4], node.inputs[5], node.inputs[6]);
+    return finish(graph, node, patch, patch.node("Where", {node.inputs[0], x, y}), node.inputs[7], node.inputs[8]);
 }
 
 // x, x_scale, x_zero, y_scale, y_zero
@@ -215,6 +233,12 @@ std::span<const OpDef> qlinear_ops() {
          .lower = lower_two,
          .min_inputs = 7,
          .max_inputs = 8},
+        {.name = "QLinearWhere",
+         .domain = kDomain,
+         .infer = infer_where,
+         .lower = lower_where,
+         .min_inputs = 9,
+         .max_inputs = 9},
         {.name = "QLinearSigmoid",
          .domain = kDomain,
          .infer = infer_one,

@@ -28,6 +28,7 @@ constexpr Pass kSimplify[] = {
 
 // For this machine. Later entries rely on earlier ones.
 constexpr Pass kLower[] = {
+    {.name = "remove_unused", .run = remove_unused, .required = true},  // a rule leaves alone what nobody uses
     {.name = "operator_simplify", .rule = operator_simplify},
     {.name = "fuse_attention", .rule = fuse_attention},
     {.name = "cast_float32_only", .rule = cast_float32_only, .required = true},
@@ -57,7 +58,8 @@ bool apply(Graph& graph, const Patch& patch) {
 int64_t run_rule(Graph& graph, const Pass& pass, int64_t& budget) {
     int64_t changes = 0;
     // A rule that undoes another's work would go on for ever.
-    const int64_t most = 64 + 16 * static_cast<int64_t>(graph.nodes.size());
+    int64_t most = 64;
+    for (const Node& node : graph.nodes) most += 16 * (1 + static_cast<int64_t>(node.inputs.size()));
     while (budget != 0) {
         bool again = false;
         const std::vector<NodeId> order = graph.order;

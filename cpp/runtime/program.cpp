@@ -269,6 +269,7 @@ void Program::run_step(const Step& step, Frame& frame, const RunScope& scope) {
 
 std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope,
                                 std::span<const Tensor> destinations) {
+    check_stop(scope);  // a loop's body may have no step
     const Graph& graph = *graph_;
     const std::shared_ptr<Cached> plan_entry = cached(inputs);
     const Plan& plan = *plan_entry->plan;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 
 #include "graph/build.h"
 #include "graph/infer.h"
@@ -80,32 +81,35 @@ void check_isa() {
     fail(ErrorKind::invalid_argument, "LINNET_ISA is '", asked, "'; this CPU and this build have ", names);
 }
 
+// fn(), with what goes wrong in it said to be of this model.
+template <class Fn>
+auto in_context(const char* doing, const std::string& model, const Fn& fn) {
+    try {
+        return fn();
+    } catch (Error& e) {
+        e.add_context(cat(doing, ' ', model));
+        throw;
+    } catch (const std::bad_alloc&) {
+        fail(ErrorKind::runtime, doing, ' ', model, ": no memory is left");
+    }
+}
+
 }  // namespace
 
 Session::Session(const std::filesystem::path& path, const SessionOptions& options)
     : options_(options), origin_(path.string()) {
-    try {
-        load(onnx::read_model(path));
-    } catch (Error& e) {
-        e.add_context("loading " + origin_);
-        throw;
-    }
+    in_context("loading", origin_, [&] { load(onnx::read_model(path)); });
 }
 
 Session::Session(onnx::Bytes bytes, std::shared_ptr<const void> owner, const SessionOptions& options)
     : options_(options), origin_("model bytes") {
-    try {
-        load(onnx::read_model(bytes, std::move(owner)));
-    } catch (Error& e) {
-        e.add_context("loading " + origin_);
-        throw;
-    }
+    in_context("loading", origin_, [&] { load(onnx::read_model(bytes, std::move(owner))); });
 }
 
 Session::Session(const Session& other, std::set<std::string> fed)
     : options_(other.options_), origin_(other.origin_), fed_(std::move(fed)), profiler_(other.profiler_) {
     options_.optimized_model.clear();
-    load(other.model_);
+    in_context("loading", origin_, [&] { load(other.model_); });
 }
 
 void Session::read_info() {
@@ -124,6 +128,13 @@ void Session::read_info() {
 
 void Session::load(const std::shared_ptr<const onnx::Model>& model) {
     check_isa();
+    constexpr int kMostThreads = 1024;
+    if (options_.threads > kMostThreads)
+        fail(ErrorKind::invalid_argument, options_.threads, " threads are asked for; at most ", kMostThreads,
+             " are possible, 0 takes all CPUs");
+    for (const auto* sizes : {&options_.dimensions, &options_.denotations})
+        for (const auto& [name, size] : *sizes)
+            if (size < 0) fail(ErrorKind::invalid_argument, "the dimension '", name, "' is given the size ", size);
     threads_ = options_.threads > 0 ? options_.threads : available_cpus();
     model_ = model;
     read_info();
@@ -205,10 +216,14 @@ void Session::check_feed(const PortInfo& port, const Value& value) const {
     };
     if (port.fact.optional && value.kind == Value::Kind::absent) return;
     if (port.fact.kind != value.kind) refuse("wrong kind of value");
-    if (value.kind == Value::Kind::sequence && port.fact.map_key == DType::undefined)
-        for (const Value& item : *value.items)
-            if (item.kind == Value::Kind::tensor && item.tensor.dtype != port.fact.dtype)
+    if (value.kind == Value::Kind::sequence) {
+        const auto kind = port.fact.map_key == DType::undefined ? Value::Kind::tensor : Value::Kind::map;
+        for (const Value& item : *value.items) {
+            if (item.kind != kind) refuse(cat("wrong kind of item, ", kind_text(item)));
+            if (kind == Value::Kind::tensor && item.tensor.dtype != port.fact.dtype)
                 refuse(cat("wrong element type, ", dtype_name(item.tensor.dtype)));
+        }
+    }
     if (value.kind != Value::Kind::tensor) return;
     const Tensor& t = value.tensor;
     if (t.dtype != port.fact.dtype) refuse("wrong element type");
@@ -252,7 +267,7 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
         for (const auto& feed : feeds)
             if (feed.first == port.name) fed.insert(port.name);
     if (!fed.empty()) return with_inputs(std::move(fed)).run(feeds, wanted, options, destinations);
-    try {
+    return in_context("running", origin_, [&] {
         std::vector<Value> inputs(inputs_.size());
         std::vector<char> given(inputs_.size(), 0);
         for (size_t position = 0; position < feeds.size(); ++position) {
@@ -301,16 +316,15 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
         scope.profiler = options_.profile ? profiler_.get() : nullptr;
         if (scope.profiler) scope.run = scope.profiler->next_run();
         scope.terminate = options.terminate.get();
-        if (options.time_limit.count() > 0) scope.deadline = std::chrono::steady_clock::now() + options.time_limit;
+        constexpr std::chrono::milliseconds kLongest = std::chrono::hours(1'000'000);  // more would overflow the clock
+        if (options.time_limit.count() > 0)
+            scope.deadline = std::chrono::steady_clock::now() + std::min(options.time_limit, kLongest);
         std::vector<Value> results = program_for(inputs).run(std::move(inputs), scope, memory);
         if (wanted.empty()) return results;
         std::vector<Value> chosen;
         for (size_t index : picked) chosen.push_back(results[index]);
         return chosen;
-    } catch (Error& e) {
-        e.add_context("running " + origin_);
-        throw;
-    }
+    });
 }
 
 std::unique_ptr<Graph> Session::stage(const std::string& stage) const {

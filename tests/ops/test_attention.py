@@ -216,6 +216,43 @@ def test_microsoft_attention(mask, past, causal):
     against_onnxruntime("Attention", feeds, outputs, domain="com.microsoft", num_heads=4, unidirectional=causal)
 
 
+def bytes_of(low, *shape):
+    return rng.integers(low, low + 256, shape).astype(np.int8 if low else np.uint8)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("past", [False, True])
+def test_quantized_attention(zeros, columns, past):
+    scale = np.array(0.01, np.float32)
+    feeds = {"x": bytes_of(0, 2, 6, 16), "w": bytes_of(-128, 16, 48), "b": normal(48), "xs": scale}
+    feeds["ws"] = rng.uniform(0.005, 0.02, 48).astype(np.float32) if columns else scale
+    feeds["mask"] = (rng.random((2, 11 if past else 6)) < 0.7).astype(np.int32)
+    feeds["xz"] = np.array(120, np.uint8) if zeros else None
+    feeds["wz"] = (np.full(48, -3, np.int8) if columns else np.array(-3, np.int8)) if zeros else None
+    feeds["past"] = normal(2, 2, 4, 5, 4) if past else None
+    outputs = ["y", "present"] if past else ["y"]
+    against_onnxruntime("QAttention", feeds, outputs, domain="com.microsoft", num_heads=4, unidirectional=1)
+
+
+@pytest.mark.parametrize("segments", [False, True])
+def test_quantized_embeddings(segments):
+    ids = rng.integers(0, 9, (2, 5)).astype(np.int32)
+    feeds = {"ids": ids, "segments": ids % 2 if segments else None, "words": bytes_of(0, 9, 8)}
+    feeds |= {"places": bytes_of(0, 7, 8), "kinds": bytes_of(0, 2, 8) if segments else None}
+    feeds |= {"gamma": bytes_of(0, 8), "beta": bytes_of(0, 8), "mask": (ids > 3).astype(np.int32)}
+    tables = ["words", "places", "kinds", "gamma", "beta"]
+    for kind, value in (("scale", np.array(0.02, np.float32)), ("zero", np.array(118, np.uint8))):
+        feeds |= {f"{t}_{kind}": None if feeds[t] is None else value for t in tables}
+    names = [n if v is not None else "" for n, v in feeds.items()]
+    node = helper.make_node("QEmbedLayerNormalization", names, ["y", "lengths"], domain="com.microsoft", epsilon=1e-6)
+    feeds = {n: v for n, v in feeds.items() if v is not None}
+    model = build([node], feeds, ["y", "lengths"], 21)
+    model.graph.output[1].type.tensor_type.elem_type = TensorProto.INT32
+    ort = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    compare(model, feeds, ort.run(None, feeds))
+
+
 @pytest.mark.parametrize("mask", [None, "keys", "queries"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("past", [False, True])

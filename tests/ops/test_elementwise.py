@@ -570,6 +570,11 @@ def test_quantized_operators() -> None:
     for op, want in (("QLinearAdd", fa + fb), ("QLinearMul", fa * fb)):
         got = run(op, a, scalar(0.05), point(120), b, scalar(0.1), point(7), scalar(0.3), point(128), **ms)
         np.testing.assert_array_equal(got, quantized(want, 0.3, 128))
+    condition = rng.random((4, 6, 1)) < 0.5
+    got = run(
+        *("QLinearWhere", condition, a, scalar(0.05), point(120), b, scalar(0.1), point(7), scalar(0.2), point(9)), **ms
+    )
+    np.testing.assert_array_equal(got, quantized(np.where(condition, fa, fb), 0.2, 9))
     got = run("QLinearSigmoid", a, scalar(0.05), point(120), scalar(1 / 256), point(0), **ms)
     assert np.abs(got.astype(int) - quantized(1 / (1 + np.exp(-fa)), 1 / 256, 0)).max() <= 1
     got = run("QLinearLeakyRelu", a, scalar(0.05), point(120), scalar(0.05), point(20), alpha=0.1, **ms)

@@ -316,6 +316,13 @@ def test_einsum(equation: str, shapes: list[tuple[int, ...]], dtype: Any) -> Non
         check(linnet("Einsum", *inputs, opset=12, equation=equation, symbolic=symbolic)[0], want)
 
 
+def test_einsum_of_many() -> None:
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRS"
+    vectors = [np.ones(2, np.float32) for _ in letters]
+    (total,) = linnet("Einsum", *vectors, opset=12, equation=",".join(letters) + "->")
+    assert total == 2.0 ** len(letters)
+
+
 @pytest.mark.parametrize("equation", ["ij,jk->il", "ij->ii", "ij", "i..j,jk->ik", "i1,jk->ik", "ijk,jk->i", ".."])
 def test_einsum_refuses(equation: str) -> None:
     with pytest.raises(Exception, match="equation"):

@@ -261,3 +261,33 @@ def test_empty() -> None:
         assert got[0].shape == (steps, 1, batch, 5) and got[1].shape == (1, batch, 5)
         if steps == 0:
             np.testing.assert_array_equal(got[1], inputs[5])
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("per_column", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("full", [False, True])
+def test_dynamic_quantize_lstm(direction: str, per_column: bool, dtype: Any, full: bool) -> None:
+    inputs = make_inputs("LSTM", 5, 3, 7, 9, 2 if direction == "bidirectional" else 1, lens=full, state=full)
+    inputs += [None] * (8 - len(inputs))
+    quantized = list(inputs)
+    for i in (1, 2):
+        weight = inputs[i].transpose(0, 2, 1)
+        axes = (1,) if per_column else (1, 2)
+        scale = np.abs(weight).max(axes) / 127
+        zero = np.full(scale.shape, 0 if dtype == np.int8 else 128, dtype)
+        wide = (slice(None), None) if per_column else (slice(None), None, None)
+        whole = np.rint(weight / scale[wide])
+        inputs[i] = (whole * scale[wide]).transpose(0, 2, 1).astype(np.float32)
+        quantized[i] = (whole + zero[wide]).astype(dtype)
+        quantized += [scale.astype(np.float32), zero]
+    attributes = {"direction": direction, "hidden_size": inputs[2].shape[2], "outputs": 3}
+    want = linnet("LSTM", *inputs, **attributes)
+    for constants in ((), (1, 2, 8, 9, 10, 11)):
+        got = linnet("DynamicQuantizeLSTM", *quantized, domain="com.microsoft", constants=constants, **attributes)
+        for a, b in zip(got, want, strict=True):
+            check(a, b, 2e-5, 2e-6)
+    for a, b in zip(got, ort("DynamicQuantizeLSTM", *quantized, domain="com.microsoft", **attributes), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.05)  # it rounds the activations to 8 bits
+    with pytest.raises(Exception, match="the scale of input 1"):
+        linnet("DynamicQuantizeLSTM", *quantized[:8], domain="com.microsoft", **attributes)

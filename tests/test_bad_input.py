@@ -167,6 +167,39 @@ def test_wrong_operands(made: onnx.NodeProto, parts: list[str]) -> None:
     refused(one_input(made, constants=weights), linnet.InvalidGraph, *parts)
 
 
+@pytest.mark.parametrize("level", [0, 1, 99])
+@pytest.mark.parametrize(
+    "made",
+    [
+        helper.make_node("Size", ["x"], [""]),
+        helper.make_node("Constant", [], [""], value_float=1.0),
+        helper.make_node("ConstantOfShape", ["one"], [""]),
+        helper.make_node("Dropout", ["x"], ["", "other"]),
+        helper.make_node("LayerNormalization", ["x", "scale"], ["", "other"]),
+        helper.make_node("TopK", ["x", "one"], ["", "other"]),
+        helper.make_node("Conv", ["picture", "picture"], [""]),
+        helper.make_node("LSTM", ["steps", "gates", "gates"], ["", "other"], hidden_size=1),
+    ],
+    ids=lambda made: made.op_type,
+)
+def test_a_first_output_that_nobody_asked_for(made: onnx.NodeProto, level: int) -> None:
+    constants = {
+        "one": np.array([1]),
+        "scale": np.ones(3, np.float32),
+        "picture": np.ones((1, 1, 2, 2), np.float32),
+        "steps": np.ones((1, 1, 1), np.float32),
+        "gates": np.ones((1, 4, 1), np.float32),
+    }
+    proto = small_models.parse(one_input(made, node("Neg", "x", "y", "n"), constants=constants))
+    if "other" in made.output:
+        proto.graph.output.append(onnx.ValueInfoProto(name="other"))
+    options = linnet.SessionOptions()
+    options.graph_optimization_level = level
+    results = linnet.InferenceSession(proto.SerializeToString(), options).run(None, {"x": np.ones(3, np.float32)})
+    np.testing.assert_array_equal(results[0], [-1, -1, -1])
+    assert len(results) == len(proto.graph.output)
+
+
 def test_a_branch_that_is_missing() -> None:
     branch = helper.make_graph(
         [node("Identity", "x", "b", "n")], "then", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["n"])]
@@ -328,15 +361,34 @@ def test_wrong_inputs(session: linnet.InferenceSession, feeds: dict[str, Any], p
 def test_a_sequence_of_the_wrong_type() -> None:
     kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
     data = small_models.model([node("SequenceLength", "x", "y", "n")], {"x": kind}, {"y": (TensorProto.INT64, [])})
-    with pytest.raises(linnet.InvalidArgument) as info:
-        linnet.InferenceSession(data).run(None, {"x": [np.ones(2), np.ones(2)]})
-    holds(str(info.value), "'x'", "element type", "float64", "float32")
+    sequences = linnet.InferenceSession(data)
+    for items, said in (
+        ([np.ones(2), np.ones(2)], "element type, float64"),
+        ([np.ones(2, np.float32), None], "nothing"),
+    ):
+        with pytest.raises(linnet.InvalidArgument) as info:
+            sequences.run(None, {"x": items})
+        holds(str(info.value), "'x'", said, "expected float32")
 
 
 @pytest.mark.parametrize("feeds", [[PICTURE], PICTURE, {0: PICTURE}], ids=["list", "array", "number"])
 def test_inputs_without_names(session: linnet.InferenceSession, feeds: Any) -> None:
     with pytest.raises(linnet.InvalidArgument, match="name"):
         session.run(None, feeds)
+
+
+def test_names_that_are_no_text(session: linnet.InferenceSession) -> None:
+    for names, feeds in (([1], {"x": PICTURE}), (["\ud800"], {"x": PICTURE}), (None, {"\ud800": PICTURE})):
+        with pytest.raises(linnet.InvalidArgument, match="text"):
+            session.run(names, feeds)  # type: ignore[arg-type]
+    text = linnet.InferenceSession(small_models.identity(TensorProto.STRING, ["n"]))
+    with pytest.raises(linnet.InvalidArgument, match=r"'x'.*UTF-8"):
+        text.run(None, {"x": ["\ud800"]})
+
+
+def test_memory_at_no_address(session: linnet.InferenceSession) -> None:
+    with pytest.raises(linnet.InvalidArgument, match="address 0"):
+        session.io_binding().bind_input("x", "cpu", 0, np.float32, [1, 1, 8, 16], 0)
 
 
 def test_an_unknown_output(session: linnet.InferenceSession) -> None:
@@ -463,6 +515,16 @@ def test_options_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     options.intra_op_num_threads = -1
     with pytest.raises(linnet.InvalidArgument, match="intra_op_num_threads"):
         linnet.InferenceSession(small_models.relu(), options)
+    options.intra_op_num_threads = 10**6
+    with pytest.raises(linnet.InvalidArgument, match="1000000 threads"):
+        linnet.InferenceSession(small_models.relu(), options)
+    options = linnet.SessionOptions()
+    options.add_free_dimension_override_by_name("n", -2)
+    with pytest.raises(linnet.InvalidArgument, match=r"'n'.*-2"):
+        linnet.InferenceSession(small_models.relu(), options)
+    run_options = linnet.RunOptions()
+    run_options.time_limit_ms = 2**63 - 1
+    assert len(linnet.InferenceSession(small_models.relu()).run(None, {"x": PICTURE[0, 0, :1, :4]}, run_options)) == 1
     with pytest.raises(TypeError):
         linnet.InferenceSession(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="SessionOptions"):

@@ -48,8 +48,7 @@ Tensor strings_from(const py::array& array) {
     Tensor t = Tensor::allocate(DType::string, shape);
     size_t i = 0;
     for (const py::handle item : flat) {
-        const bool text = py::isinstance<py::str>(item) || py::isinstance<py::bytes>(item);
-        t.as<std::string>()[i++] = text ? item.cast<std::string>() : std::string(py::str(item));
+        t.as<std::string>()[i++] = py::isinstance<py::bytes>(item) ? item.cast<std::string>() : utf8(py::str(item));
     }
     return t;
 }
@@ -104,6 +103,16 @@ py::array array_from_python(const py::handle& object, const Fact* wanted) {
 }
 
 }  // namespace
+
+std::string utf8(const py::handle& text) {
+    if (!py::isinstance<py::str>(text))
+        fail(ErrorKind::invalid_argument, "a name must be text, not ", type_text(text), " ", utf8(py::repr(text)));
+    py::ssize_t size = 0;
+    const char* bytes = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+    if (bytes) return {bytes, static_cast<size_t>(size)};
+    PyErr_Clear();
+    fail(ErrorKind::invalid_argument, "text that UTF-8 cannot express: ", utf8(py::repr(text)));
+}
 
 py::str readable(std::string_view text) {
     PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<py::ssize_t>(text.size()), "backslashreplace");

@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <string>
 #include <string_view>
 
 #include "base/tensor.h"
@@ -22,6 +23,8 @@ Tensor writable_view(const py::handle& object);
 // An array over the tensor's own memory (kept alive by the array).
 py::object from_value(const Value& value);
 
+// A Python text as bytes; raises invalid_argument for what is none, or has lone surrogates.
+std::string utf8(const py::handle& text);
 // Text that need not be UTF-8 (ONNX does not make sure of it); bytes that are not come as "\\xff".
 py::str readable(std::string_view text);
 

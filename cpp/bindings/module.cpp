@@ -58,9 +58,7 @@ py::list run(Session& session, const py::dict& feeds, const py::object& output_n
     std::vector<std::pair<std::string, Value>> values;
     values.reserve(feeds.size());
     for (const auto& [name, object] : feeds) {
-        if (!py::isinstance<py::str>(name))
-            fail(ErrorKind::invalid_argument, "inputs are given by name, not by ", std::string(py::repr(name)));
-        std::string key = py::cast<std::string>(name);
+        std::string key = utf8(name);
         const PortInfo* port = session.find_input(key, values.size());
         kept.push_back(py::reinterpret_borrow<py::object>(object));
         try {
@@ -73,7 +71,7 @@ py::list run(Session& session, const py::dict& feeds, const py::object& output_n
     }
     std::vector<std::string> wanted;
     if (!output_names.is_none())
-        for (const py::handle name : output_names) wanted.push_back(py::cast<std::string>(name));
+        for (const py::handle name : output_names) wanted.push_back(utf8(name));
     std::vector<Tensor> memory;
     std::vector<py::object> targets;  // by output asked for; null where the run allocates
     if (!destinations.is_none()) {

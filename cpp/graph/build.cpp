@@ -209,6 +209,8 @@ class Builder {
             node.inputs.push_back(id);
         }
         for (const auto& out : p.outputs) node.outputs.push_back(out.empty() ? kNoValue : scope.names.at(out));
+        // Operators write their first output unasked, so it has a place even where it is left out.
+        if (!node.outputs.empty() && node.outputs[0] == kNoValue) node.outputs[0] = graph.add_value("", {});
 
         const auto function = functions_.find(node.domain + ':' + node.op_type + ':' + text(p.overload));
         if (function != functions_.end()) {

@@ -28,6 +28,7 @@ constexpr Pass kSimplify[] = {
 
 // For this machine. Later entries rely on earlier ones.
 constexpr Pass kLower[] = {
+    {.name = "remove_unused", .run = remove_unused, .required = true},  // a rule leaves alone what nobody uses
     {.name = "operator_simplify", .rule = operator_simplify},
     {.name = "fuse_attention", .rule = fuse_attention},
     {.name = "cast_float32_only", .rule = cast_float32_only, .required = true},

@@ -128,6 +128,13 @@ void Session::read_info() {
 
 void Session::load(const std::shared_ptr<const onnx::Model>& model) {
     check_isa();
+    constexpr int kMostThreads = 1024;
+    if (options_.threads > kMostThreads)
+        fail(ErrorKind::invalid_argument, options_.threads, " threads are asked for; at most ", kMostThreads,
+             " are possible, 0 takes all CPUs");
+    for (const auto* sizes : {&options_.dimensions, &options_.denotations})
+        for (const auto& [name, size] : *sizes)
+            if (size < 0) fail(ErrorKind::invalid_argument, "the dimension '", name, "' is given the size ", size);
     threads_ = options_.threads > 0 ? options_.threads : available_cpus();
     model_ = model;
     read_info();
@@ -209,10 +216,14 @@ void Session::check_feed(const PortInfo& port, const Value& value) const {
     };
     if (port.fact.optional && value.kind == Value::Kind::absent) return;
     if (port.fact.kind != value.kind) refuse("wrong kind of value");
-    if (value.kind == Value::Kind::sequence && port.fact.map_key == DType::undefined)
-        for (const Value& item : *value.items)
-            if (item.kind == Value::Kind::tensor && item.tensor.dtype != port.fact.dtype)
+    if (value.kind == Value::Kind::sequence) {
+        const auto kind = port.fact.map_key == DType::undefined ? Value::Kind::tensor : Value::Kind::map;
+        for (const Value& item : *value.items) {
+            if (item.kind != kind) refuse(cat("wrong kind of item, ", kind_text(item)));
+            if (kind == Value::Kind::tensor && item.tensor.dtype != port.fact.dtype)
                 refuse(cat("wrong element type, ", dtype_name(item.tensor.dtype)));
+        }
+    }
     if (value.kind != Value::Kind::tensor) return;
     const Tensor& t = value.tensor;
     if (t.dtype != port.fact.dtype) refuse("wrong element type");
@@ -305,7 +316,9 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
         scope.profiler = options_.profile ? profiler_.get() : nullptr;
         if (scope.profiler) scope.run = scope.profiler->next_run();
         scope.terminate = options.terminate.get();
-        if (options.time_limit.count() > 0) scope.deadline = std::chrono::steady_clock::now() + options.time_limit;
+        constexpr std::chrono::milliseconds kLongest = std::chrono::hours(1'000'000);  // more would overflow the clock
+        if (options.time_limit.count() > 0)
+            scope.deadline = std::chrono::steady_clock::now() + std::min(options.time_limit, kLongest);
         std::vector<Value> results = program_for(inputs).run(std::move(inputs), scope, memory);
         if (wanted.empty()) return results;
         std::vector<Value> chosen;

@@ -339,6 +339,8 @@ def _array_at(address: int, shape: Sequence[int], dtype: np.dtype[Any]) -> Array
     import ctypes
 
     count = int(np.prod(tuple(shape), dtype=np.int64))
+    if address == 0 and count:
+        raise _errors.InvalidArgument(f"memory for {count} elements is said to be at address 0")
     buffer = (ctypes.c_byte * (count * dtype.itemsize)).from_address(address)
     array: Array = np.frombuffer(memoryview(buffer), dtype=dtype, count=count)
     return array.reshape(tuple(shape))

@@ -29,7 +29,7 @@ void infer(InferContext& ctx, size_t first, bool narrow) {
             out[first + i] = window_output(ctx.dims, window, i, x.shape[first + i]);
     }
     ctx.output(0, x.dtype, out);
-    ctx.output(1, DType::i64, out);
+    if (narrow) ctx.output(1, DType::i64, out);  // MaxPool's indices
 }
 
 void infer_max_first(InferContext& ctx) { infer(ctx, 2, true); }

@@ -81,6 +81,13 @@ MODELS = {
             xi = Mul(x, i)  z = Mul(xi, w)
         }
     """,
+    "padding_wider_than_the_pool": """
+        <ir_version: 8, opset_import: ["" : 17]>
+        pool (float[1, 1, 4, 4] x) => (float[1, 1, 9, 9] y, float[1, 1, 5, 5] z)
+        <int64[8] wide = {0, 0, 3, 3, 0, 0, 3, 3}, int64[8] narrow = {0, 0, 1, 1, 0, 0, 1, 1}>
+        { a = Pad(x, wide)  y = AveragePool<kernel_shape = [2, 2]>(a)
+          b = Pad(x, narrow)  z = AveragePool<kernel_shape = [2, 2]>(b) }
+    """,
     "outputs_that_share_a_value": """
         <ir_version: 8, opset_import: ["" : 17]>
         twice (float[3] x) => (float[3] a, float[3] b, float[3] c)

@@ -327,3 +327,17 @@ def test_einsum_of_many() -> None:
 def test_einsum_refuses(equation: str) -> None:
     with pytest.raises(Exception, match="equation"):
         linnet("Einsum", normal((2, 3)), normal((3, 4)), opset=12, equation=equation)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distances_of_rows(metric: str, dtype: Any) -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(37, 19)).astype(dtype), rng.normal(size=(23, 19)).astype(dtype)
+    want = ((a[:, None].astype(np.float64) - b) ** 2).sum(-1)
+    want = np.sqrt(want) if metric == "euclidean" else want
+    ms = {"domain": "com.microsoft", "metric": metric}
+    check(linnet("CDist", a, b, **ms)[0], want.astype(dtype))
+    assert linnet("CDist", a[:0], b, **ms)[0].shape == (0, 23)
+    with pytest.raises(Exception, match="columns"):
+        linnet("CDist", a, b[:, 1:], **ms)

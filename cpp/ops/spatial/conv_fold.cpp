@@ -276,8 +276,8 @@ bool fold_pad(const Graph& graph, NodeId id, Patch& patch, const Accept& accept)
     const std::vector<int64_t> own = node.attributes.ints("pads");
     const bool none = auto_pad == "VALID" || own.empty();
     if (!none && own.size() != pads.size()) return false;
-    if (!accept(value, made.attributes)) return false;
     for (size_t i = 0; !none && i < pads.size(); ++i) pads[i] = checked_add(pads[i], own[i]);
+    if (!accept(value, pads, made.attributes)) return false;
     made.attributes.erase("auto_pad");
     made.attributes.set("pads", pads);
     const ValueIds outputs = node.outputs;
@@ -287,10 +287,19 @@ bool fold_pad(const Graph& graph, NodeId id, Patch& patch, const Accept& accept)
     return true;
 }
 
+// Other runtimes refuse a pool whose window may lie in the padding alone.
+bool below_kernel(const std::vector<int64_t>& pads, const Attributes& attributes) {
+    const std::vector<int64_t> kernel = attributes.ints("kernel_shape");
+    for (size_t i = 0; i < pads.size(); ++i)
+        if (2 * kernel.size() != pads.size() || pads[i] >= kernel[i % kernel.size()]) return false;
+    return true;
+}
+
 }  // namespace
 
 bool fold_around_conv(const Graph& graph, NodeId id, Patch& patch) {
-    if (fold_pad(graph, id, patch, [](double value, Attributes&) { return value == 0; })) return true;
+    if (fold_pad(graph, id, patch, [](double value, const std::vector<int64_t>&, Attributes&) { return value == 0; }))
+        return true;
     return fold_behind(graph, id, patch, false) || fold_in_front(graph, id, patch);
 }
 
@@ -303,11 +312,12 @@ bool fold_pad_into_pool(const Graph& graph, NodeId id, Patch& patch) {
     if (node.attributes.i("ceil_mode", 0) != 0) return false;
     if (node.op_type == "MaxPool") {
         if (node.outputs.size() > 1) return false;  // indices count from the padded input
-        return fold_pad(graph, id, patch,
-                        [](double value, Attributes&) { return value == -std::numeric_limits<double>::infinity(); });
+        return fold_pad(graph, id, patch, [](double value, const std::vector<int64_t>& pads, Attributes& attributes) {
+            return value == -std::numeric_limits<double>::infinity() && below_kernel(pads, attributes);
+        });
     }
-    return fold_pad(graph, id, patch, [](double value, Attributes& attributes) {
-        if (value != 0) return false;
+    return fold_pad(graph, id, patch, [](double value, const std::vector<int64_t>& pads, Attributes& attributes) {
+        if (value != 0 || !below_kernel(pads, attributes)) return false;
         if (attributes.i("count_include_pad", 0) == 0 && !unpadded(attributes)) return false;
         attributes.set("count_include_pad", int64_t{1});
         return true;

@@ -29,6 +29,8 @@ def opener(peer: str) -> str:
 def version(peer: str) -> str:
     """The installed version of ``peer``, or "" when it is not installed."""
     try:
+        if peer == "linnet":  # a developer's build is not installed
+            return str(importlib.import_module(peer).__version__)
         return importlib.metadata.version(peer)
     except importlib.metadata.PackageNotFoundError:
         return ""

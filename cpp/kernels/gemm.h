@@ -203,6 +203,11 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
                 const bool ahead = !t.offsets && panel == panel_begin && i + 1 < tiles && t.lda <= (ptrdiff_t)(2 * t.k);
                 t.ahead = ahead ? t.a + (ptrdiff_t)(t.row + tile_rows) * t.lda : t.b;
                 t.ahead_step = ahead ? 32 : 0;
+                // Else the first tiles fetch the next panel, a part each.
+                if (!ahead && i - first < nr / 8 && panel + 1 < panel_end && (panel + 1) * nr < n) {
+                    t.ahead = t.b + t.panel_stride + (i - first) * 8 * depth;
+                    t.ahead_step = 32;
+                }
                 (i < taller ? tall : small)(t);
             }
         }

@@ -120,8 +120,11 @@ WinogradPlan plan_winograd(const kernels::Window& window, int64_t m, int64_t ima
     plan.jobs = per_batch ? images : 1;
     plan.tiles = (per_batch ? 1 : images) * plan.tiles_h * plan.tiles_w;
     const auto rows = static_cast<int64_t>(table.gemm_rows);
+    // A block's matrices should stay in the second-level cache; but every block reads all weights, and where those are
+    // many that is what counts.
     const int64_t fits = kBlockBytes / (plan.matrices() * (k + n) * static_cast<int64_t>(sizeof(float)));
-    const int64_t target = std::clamp<int64_t>(fits / rows, 1, 4) * rows + (rows < 12 ? rows : 0);
+    const int64_t wanted = std::max(fits, k * n / (2 * (k + n)));
+    const int64_t target = std::clamp<int64_t>(wanted / rows * rows, std::max<int64_t>(rows, 12), 48);
     // Tiles are split first. Where they are few, every thread takes all of them and its part of the weights.
     const int64_t blocks = up(plan.tiles, target) * plan.jobs;
     const auto panels = up(n, static_cast<int64_t>(table.gemm_cols));

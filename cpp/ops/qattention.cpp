@@ -72,6 +72,7 @@ void infer_embed(InferContext& ctx) {
         require(ctx.has_input(scale), "input ", scale, ", the scale of input ", i, ", is left out");
     }
     const Fact& ids = ctx.input(0);
+    require(!ids.ranked || ids.rank() == 2, "the ids must have rank 2");
     const int64_t batch = ids.ranked ? ids.shape[0] : kUnknownDim, length = ids.ranked ? ids.shape[1] : kUnknownDim;
     ctx.output(0, DType::f32, {batch, length, ctx.input(2).shape[1]});
     if (ctx.has_output(1)) ctx.output(1, DType::i32, {batch});

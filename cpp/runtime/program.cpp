@@ -140,7 +140,10 @@ std::shared_ptr<const Plan> Program::plan_for(std::span<const Value> inputs) {
 }
 
 std::shared_ptr<const Plan> Program::plan_for(std::span<const Fact> inputs) {
-    return make_plan(*graph_, inputs, plan_options());
+    std::lock_guard lock(mutex_);  // a first run may be taking elements away from constants
+    std::shared_ptr<const Plan> plan = make_plan(*graph_, inputs, plan_options());
+    cache_->forget_rebuilt();
+    return plan;
 }
 
 std::unique_ptr<Program::Frame> Program::take_frame(Cached& cached) {

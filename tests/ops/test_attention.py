@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import linnet
 from linnet import _core
 
 F = TensorProto.FLOAT
@@ -251,6 +252,9 @@ def test_quantized_embeddings(segments):
     model.graph.output[1].type.tensor_type.elem_type = TensorProto.INT32
     ort = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     compare(model, feeds, ort.run(None, feeds))
+    flat = build([node], feeds | {"ids": feeds["ids"].ravel()}, ["y", "lengths"], 21)
+    with pytest.raises(linnet.LinnetError, match="ids must have rank 2"):
+        linnet.InferenceSession(flat.SerializeToString())
 
 
 @pytest.mark.parametrize("mask", [None, "keys", "queries"])

@@ -79,7 +79,7 @@ static __attribute__((noinline)) void tile(const TileArgs& t) noexcept {
             });
             unroll<MR>(LINNET_LAMBDA(i) {
                 const f32 av = splat(row[i][k]);
-                unroll<N>(LINNET_LAMBDA(j) { acc[i][j] = fma(av, bv[j], acc[i][j]); });
+                unroll<N>(LINNET_LAMBDA(j) { accumulate(acc[i][j], av, bv[j]); });
             });
             b += gemm_nr;
             // Keeps GCC from hoisting the next step's loads, for which there are no registers left.

@@ -56,6 +56,9 @@ LINNET_INLINE void store_narrow(T* p, i32 x) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
+#ifndef LINNET_ACCUMULATE
+LINNET_INLINE void accumulate(f32& acc, f32 a, f32 b) { acc = fma(a, b, acc); }
+#endif
 LINNET_INLINE i32 bits(f32 x) { return (i32)x; }
 LINNET_INLINE f32 from_bits(i32 x) { return (f32)x; }
 LINNET_INLINE f32 to_float(i32 x) { return __builtin_convertvector(x, f32); }

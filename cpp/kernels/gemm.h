@@ -141,9 +141,19 @@ static TileFn pick_tile(int rows, int vectors) noexcept {
     return tile<MR, NV, 1>;
 }
 
+// Rows that begin a multiple of 4 KB apart share one set of the first-level cache, which has room for 8 of them at
+// least. Taller tiles then are replaced by low and wide ones.
+constexpr bool low_tiles = gemm_mr > 8;
+constexpr size_t low_mr = 6, low_np = 2, low_rows = 20;  // from low_rows rows on, heights are 5 and 6
+
+static bool rows_collide(const TileArgs& t, size_t row, size_t rows) noexcept {
+    const ptrdiff_t apart = t.offsets ? t.offsets[row + 1] - t.offsets[row] : t.lda;
+    return rows >= low_rows && apart != 0 && apart % 1024 == 0 && t.k >= 64;
+}
+
 static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, size_t row_begin, size_t row_end,
                       size_t panel_begin, size_t panel_end) noexcept {
-    constexpr size_t nr = gemm_nr, mr = gemm_mr;
+    constexpr size_t nr = gemm_nr;
     if (row_begin >= row_end || panel_begin >= panel_end || panel_begin * nr >= n) return;
     const Program program = parse(epilogue);
     t.program = &program;
@@ -174,8 +184,11 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
         }
     }
 
+    bool low = false;
+    if constexpr (low_tiles) low = rows_collide(t, row_begin, rows);
     // Heights differ by one at most: 49 = 4 x 6 + 5 x 5, never a lonely row at the end.
-    const size_t tiles = (rows + mr - 1) / mr, height = rows / tiles, taller = rows % tiles;
+    const size_t mr = low ? low_mr : gemm_mr, tiles = (rows + mr - 1) / mr;
+    const size_t height = rows / tiles, taller = rows % tiles;
     // A block of rows stays in L2 while the panels pass over it. Not too few rows: each block reads all of b again,
     // which for the weights of a transformer comes from memory.
     constexpr size_t block_floats = 48 * 1024;
@@ -183,18 +196,28 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
     block_tiles = block_tiles < 12 ? 12 : block_tiles;
     for (size_t first = 0; first < tiles; first += block_tiles) {
         const size_t last = first + block_tiles < tiles ? first + block_tiles : tiles;
-        for (size_t panel = panel_begin; panel < panel_end && panel * nr < n; ++panel) {
+        size_t np = 1;
+        for (size_t panel = panel_begin; panel < panel_end && panel * nr < n; panel += np) {
             t.col = panel * nr;
-            t.cols = n - t.col < nr ? n - t.col : nr;
-            const int vectors = (int)((t.cols + lanes - 1) / lanes);
             t.b = b + panel * t.panel_stride;
             t.bias = program.bias ? program.bias + t.col : bias_copy;
-            if (program.bias && t.cols % lanes) {
-                for (size_t i = 0; i < t.cols; ++i) bias_copy[i] = t.bias[i];
-                t.bias = bias_copy;
+            np = low && panel + low_np <= panel_end && (panel + low_np) * nr <= n ? low_np : 1;
+            TileFn tall, small;
+            if (np > 1) {
+                t.cols = np * nr;
+                tall = tile<low_mr, gemm_nv, low_np>;
+                small = height == low_mr ? tall : tile<low_mr - 1, gemm_nv, low_np>;
+            } else {
+                t.cols = n - t.col < nr ? n - t.col : nr;
+                const int vectors = (int)((t.cols + lanes - 1) / lanes);
+                if (program.bias && t.cols % lanes) {
+                    for (size_t i = 0; i < t.cols; ++i) bias_copy[i] = t.bias[i];
+                    t.bias = bias_copy;
+                }
+                tall = pick_tile<gemm_mr, gemm_nv>((int)height + 1, vectors);
+                small = pick_tile<gemm_mr, gemm_nv>((int)height, vectors);
             }
-            const TileFn tall = pick_tile<gemm_mr, gemm_nv>((int)height + 1, vectors);
-            const TileFn small = pick_tile<gemm_mr, gemm_nv>((int)height, vectors);
+            const bool more = panel + np < panel_end && (panel + np) * nr < n;
             for (size_t i = first; i < last; ++i) {
                 const size_t tile_rows = height + (i < taller);
                 t.row = row_begin + i * height + (i < taller ? i : taller);
@@ -203,11 +226,15 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
                 const bool ahead = !t.offsets && panel == panel_begin && i + 1 < tiles && t.lda <= (ptrdiff_t)(2 * t.k);
                 t.ahead = ahead ? t.a + (ptrdiff_t)(t.row + tile_rows) * t.lda : t.b;
                 t.ahead_step = ahead ? 32 : 0;
-                // Else the first tiles fetch the next panel, a part each.
-                if (!ahead && i - first < nr / 8 && panel + 1 < panel_end && (panel + 1) * nr < n) {
-                    t.ahead = t.b + t.panel_stride + (i - first) * 8 * depth;
+                // Else the first tiles fetch the next panels, a part each.
+                if (!ahead && i - first < np * nr / 8 && more) {
+                    t.ahead = t.b + np * t.panel_stride + (i - first) * 8 * depth;
                     t.ahead_step = 32;
                 }
+                if (program.add)
+                    for (size_t r = t.row; r < t.row + tile_rows; ++r)
+                        for (size_t j = 0; j < t.cols; j += 16)
+                            prefetch(program.add + (ptrdiff_t)r * program.add_stride + t.col + j);
                 (i < taller ? tall : small)(t);
             }
         }

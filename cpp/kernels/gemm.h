@@ -49,15 +49,19 @@ struct TileArgs {
     size_t ahead_step;      // 0: nothing to prefetch
 };
 
-// MR rows by NV vectors in each of NP neighbouring panels.
-template <int MR, int NV, int NP>
+// MR rows by NV vectors in each of NP neighbouring panels; Half: and half a vector more, in one panel.
+template <int MR, int NV, int NP, bool Half = false>
 static __attribute__((noinline)) void tile(const TileArgs& t) noexcept {
-    constexpr int N = NV * NP;
+    constexpr int N = NV * NP, columns = N * lanes + (Half ? half_lanes : 0);
     f32 acc[MR][N];
     unroll<N>(LINNET_LAMBDA(j) {
         const f32 bias = load(t.bias + (j / NV) * (int)gemm_nr + (j % NV) * lanes);
         unroll<MR>(LINNET_LAMBDA(i) { acc[i][j] = bias; });
     });
+#ifdef LINNET_HALF
+    f32h half[MR];
+    if constexpr (Half) unroll<MR>(LINNET_LAMBDA(i) { half[i] = load_half(t.bias + N * lanes); });
+#endif
 
     const float* b = t.b;
     const size_t panel_stride = t.panel_stride, k_end = t.k;
@@ -81,6 +85,12 @@ static __attribute__((noinline)) void tile(const TileArgs& t) noexcept {
                 const f32 av = splat(row[i][k]);
                 unroll<N>(LINNET_LAMBDA(j) { accumulate(acc[i][j], av, bv[j]); });
             });
+#ifdef LINNET_HALF
+            if constexpr (Half) {
+                const f32h bh = load_half(b + N * lanes);
+                unroll<MR>(LINNET_LAMBDA(i) { half[i] = row[i][k] * bh + half[i]; });
+            }
+#endif
             b += gemm_nr;
             // Keeps GCC from hoisting the next step's loads, for which there are no registers left.
             __asm__ volatile("" ::: "memory");
@@ -111,33 +121,45 @@ static __attribute__((noinline)) void tile(const TileArgs& t) noexcept {
     }
 
     const Program& p = *t.program;
-    if (__builtin_expect(p.rest_count != 0 || t.cols < (size_t)(NP > 1 ? NP * (int)gemm_nr : NV * lanes), 0)) {
-        float buffer[MR * N * lanes];
-        unroll<MR>(
-            LINNET_LAMBDA(i) { unroll<N>(LINNET_LAMBDA(j) { store(buffer + (i * N + j) * lanes, acc[i][j]); }); });
-        finish(p, t.row, MR, t.col, t.cols, buffer, N * lanes, t.c, t.ldc);
+    if (__builtin_expect(p.rest_count != 0 || t.cols < (size_t)columns, 0)) {
+        float buffer[MR * columns];
+        unroll<MR>(LINNET_LAMBDA(i) {
+            unroll<N>(LINNET_LAMBDA(j) { store(buffer + i * columns + j * lanes, acc[i][j]); });
+#ifdef LINNET_HALF
+            if constexpr (Half) store_half(buffer + i * columns + N * lanes, half[i]);
+#endif
+        });
+        finish(p, t.row, MR, t.col, t.cols, buffer, columns, t.c, t.ldc);
         return;
     }
     if (p.add) {
         const float* add = p.add + (ptrdiff_t)t.row * p.add_stride + t.col;
         unroll<MR>(LINNET_LAMBDA(i) {
             unroll<N>(LINNET_LAMBDA(j) { acc[i][j] = acc[i][j] + load(add + i * p.add_stride + j * lanes); });
+#ifdef LINNET_HALF
+            if constexpr (Half) half[i] = half[i] + load_half(add + i * p.add_stride + N * lanes);
+#endif
         });
     }
     const f32 lo = splat(p.lo), hi = splat(p.hi);
     unroll<MR>(LINNET_LAMBDA(i) {
         unroll<N>(LINNET_LAMBDA(j) { store(t.c + i * t.ldc + j * lanes, clip(acc[i][j], lo, hi)); });
+#ifdef LINNET_HALF
+        if constexpr (Half) store_half(t.c + i * t.ldc + N * lanes, clip_half(half[i], p.lo, p.hi));
+#endif
     });
 }
 
 typedef void (*TileFn)(const TileArgs&) noexcept;
 
 template <int MR, int NV>
-static TileFn pick_tile(int rows, int vectors) noexcept {
+static TileFn pick_tile(int rows, size_t cols) noexcept {
     if constexpr (NV > 1)
-        if (vectors < NV) return pick_tile<MR, NV - 1>(rows, vectors);
+        if (cols <= (NV - 1) * lanes) return pick_tile<MR, NV - 1>(rows, cols);
     if constexpr (MR > 1)
-        if (rows < MR) return pick_tile<MR - 1, NV>(rows, vectors);
+        if (rows < MR) return pick_tile<MR - 1, NV>(rows, cols);
+    if constexpr (half_lanes > 0)
+        if (cols <= (NV - 1) * lanes + half_lanes) return tile<MR, NV - 1, 1, true>;
     return tile<MR, NV, 1>;
 }
 
@@ -147,8 +169,9 @@ constexpr bool low_tiles = gemm_mr > 8;
 constexpr size_t low_mr = 6, low_np = 2, low_rows = 20;  // from low_rows rows on, heights are 5 and 6
 
 static bool rows_collide(const TileArgs& t, size_t row, size_t rows) noexcept {
+    if (rows < low_rows || t.k < 64) return false;
     const ptrdiff_t apart = t.offsets ? t.offsets[row + 1] - t.offsets[row] : t.lda;
-    return rows >= low_rows && apart != 0 && apart % 1024 == 0 && t.k >= 64;
+    return apart != 0 && apart % 1024 == 0;
 }
 
 static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, size_t row_begin, size_t row_end,
@@ -209,13 +232,12 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
                 small = height == low_mr ? tall : tile<low_mr - 1, gemm_nv, low_np>;
             } else {
                 t.cols = n - t.col < nr ? n - t.col : nr;
-                const int vectors = (int)((t.cols + lanes - 1) / lanes);
                 if (program.bias && t.cols % lanes) {
                     for (size_t i = 0; i < t.cols; ++i) bias_copy[i] = t.bias[i];
                     t.bias = bias_copy;
                 }
-                tall = pick_tile<gemm_mr, gemm_nv>((int)height + 1, vectors);
-                small = pick_tile<gemm_mr, gemm_nv>((int)height, vectors);
+                tall = pick_tile<gemm_mr, gemm_nv>((int)height + 1, t.cols);
+                small = pick_tile<gemm_mr, gemm_nv>((int)height, t.cols);
             }
             const bool more = panel + np < panel_end && (panel + np) * nr < n;
             for (size_t i = first; i < last; ++i) {

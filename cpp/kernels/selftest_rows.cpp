@@ -243,8 +243,9 @@ void test_rows(const Kernels& K, Tally& tally) {
     }
     for (const size_t es : {1, 2, 4, 8})
         for (const size_t rows : {1, 3, 4, 5, 16, 17, 40})
-            for (const size_t cols : {1, 2, 4, 7, 16, 33}) {
-                const size_t ss = cols + 1, ds = rows + 2;
+            for (const size_t cols : {1, 2, 3, 4, 7, 16, 33, 100}) {
+                const bool dense = rng.below(2) != 0;
+                const size_t ss = dense ? cols : cols + 1, ds = dense ? rows : rows + 2;
                 Edged<uint8_t> src(((rows - 1) * ss + cols) * es);
                 for (auto& v : src) v = (uint8_t)rng.next();
                 Guarded<uint8_t> dst(cols * ds * es);

@@ -138,6 +138,17 @@ void choose_blocks(ConvPlan& plan, int threads) {
     }
 }
 
+std::string algorithm_text(const ConvPlan& plan, bool merged, double winograd_cost) {
+    switch (plan.path) {
+        case Path::gemm: return merged ? "GEMM, an image a row" : plan.gate ? "GEMM, the gate in its weights" : "GEMM";
+        case Path::indirect: return merged ? "indirect GEMM over padded kernel rows" : "indirect GEMM";
+        case Path::depthwise: return "depthwise";
+        case Path::winograd: break;
+    }
+    const auto hundredths = static_cast<int>(winograd_cost * 100 + 0.5);
+    return cat("Winograd F(", plan.winograd.m, ",3), expected at 0.", hundredths / 10, hundredths % 10, " of direct");
+}
+
 }  // namespace
 
 std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
@@ -166,6 +177,7 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     const Kernels& table = kernels::kernels();
     const int64_t all_taps = plan.taps;
     bool merged = false;
+    double winograd_cost = 1;
     if (plan.groups > 1 && plan.groups == plan.in_channels && plan.n == 1 && plan.window.kernel[0] == 1 &&
         plan.window.in[0] == 1 && plan.window.out[0] == 1 && plan.window.pad_begin[0] == 0) {
         plan.path = Path::depthwise;
@@ -181,16 +193,20 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
                plan.window.pad_begin[2] + plan.window.pad_end[2] <= static_cast<ptrdiff_t>(plan.window.in[2]) + 64) {
         merged = true;
         plan_padded_rows(plan);
-    } else if (const int64_t m = constant && plan.groups == 1 && !ctx.exact
-                                     ? choose_winograd(plan.window, plan.images, plan.k, plan.n)
-                                     : 0) {
+    } else if (const WinogradChoice choice = constant && plan.groups == 1 && !ctx.exact
+                                                 ? choose_winograd(plan.window, plan.images, plan.k, plan.n)
+                                                 : WinogradChoice{};
+               choice.m) {
         plan.path = Path::winograd;
+        winograd_cost = choice.cost;
         plan.winograd =
-            plan_winograd(plan.window, m, plan.images, plan.k, plan.n, ctx.threads, plan.program.per_batch());
+            plan_winograd(plan.window, choice.m, plan.images, plan.k, plan.n, ctx.threads, plan.program.per_batch());
     } else {
         plan.table.prepare(plan.window, plan.in_elements);
     }
     plan.zero.assign(static_cast<size_t>(plan.path == Path::depthwise ? plan.in_channels : plan.k), 0.0f);
+
+    ctx.algorithm(algorithm_text(plan, merged, winograd_cost));
 
     size_t floats = 0;  // of packed weights
     if (plan.path == Path::depthwise) {

@@ -109,6 +109,6 @@ void test_elementwise(const Kernels&, Tally&);
 void test_rows(const Kernels&, Tally&);
 void test_recurrent(const Kernels&, Tally&);
 void test_convert(const Kernels&, Tally&);
-void bench(const Kernels&);
+void bench(const Kernels&, bool json);
 
 }  // namespace linnet::kernels::test

@@ -1,5 +1,5 @@
 // One step of a recurrent layer for one image: the state times the recurrent weights, and the cell on the sums while
-// they are in registers.
+// they are in the first-level cache.
 #pragma once
 
 #include "kernels/gemm.h"
@@ -23,78 +23,74 @@ static void pack_recurrent_f32(size_t hidden, size_t gates, const float* r, floa
             }
 }
 
-LINNET_INLINE void lstm_cell(f32 i, f32 o, f32 f, f32 g, f32& c, f32& h) {
-    c = fma(sigmoid(i), tanh(g), sigmoid(f) * c);
-    h = sigmoid(o) * tanh(c);
-}
-LINNET_INLINE f32 gru_update(f32 z, f32 g, f32 h) {
-    const f32 fresh = tanh(g);
-    return fma(sigmoid(z), h - fresh, fresh);
-}
-
-// The sums of one vector of units, s[gate], become the new state.
+// The sums of one block, s[gate][unit], become the new state.
 template <RecurrentF32::Cell C>
-LINNET_INLINE void finish_units(const RecurrentF32& a, float* x, size_t unit, const f32* s) {
+static __attribute__((noinline)) void finish_block(const RecurrentF32& a, size_t block, float* x,
+                                                   const float* s) noexcept {
     using Cell = RecurrentF32::Cell;
     constexpr size_t nr = recurrent_units;
-    const size_t left = a.hidden - unit;
-    if constexpr (C == Cell::lstm) {
-        f32 c = load_some(a.c + unit, left), h;
-        lstm_cell(s[0] + load(x), s[1] + load(x + nr), s[2] + load(x + 2 * nr), s[3] + load(x + 3 * nr), c, h);
-        store_some(a.c + unit, c, left);
+    for (size_t v = 0; v < nr && block * nr + v < a.hidden; v += lanes, x += lanes, s += lanes) {
+        const size_t unit = block * nr + v, left = a.hidden - unit;
+        const auto sum = LINNET_LAMBDA(gate) { return load(s + gate * nr) + load(x + gate * nr); };
+        f32 h;
+        if constexpr (C == Cell::lstm) {
+            f32 c = load_some(a.c + unit, left);
+            c = fma(sigmoid(sum(Int<0>{})), tanh(sum(Int<3>{})), sigmoid(sum(Int<2>{})) * c);
+            h = sigmoid(sum(Int<1>{})) * tanh(c);
+            store_some(a.c + unit, c, left);
+        } else if constexpr (C == Cell::gru) {
+            const f32 inner = a.bias ? load(s + 2 * nr) + load_some(a.bias + unit, left) : load(s + 2 * nr);
+            const f32 g = tanh(fma(sigmoid(sum(Int<1>{})), inner, load(x + 2 * nr)));
+            h = fma(sigmoid(sum(Int<0>{})), load_some(a.state + unit, left) - g, g);
+        } else if constexpr (C == Cell::gru_reset) {
+            store(x, sum(Int<0>{}));
+            h = sigmoid(sum(Int<1>{})) * load_some(a.state + unit, left);
+        } else if constexpr (C == Cell::gru_update) {
+            const f32 g = tanh(sum(Int<0>{}));
+            h = fma(sigmoid(load(a.z + block * 2 * nr + v)), load_some(a.state + unit, left) - g, g);
+        } else {
+            h = tanh(sum(Int<0>{}));
+        }
         store_some(a.h_next + unit, h, left);
-    } else if constexpr (C == Cell::gru) {
-        const f32 inner = a.bias ? s[2] + load_some(a.bias + unit, left) : s[2];
-        const f32 g = fma(sigmoid(s[1] + load(x + nr)), inner, load(x + 2 * nr));
-        store_some(a.h_next + unit, gru_update(s[0] + load(x), g, load_some(a.state + unit, left)), left);
-    } else if constexpr (C == Cell::gru_reset) {
-        store(x, s[0] + load(x));
-        store_some(a.h_next + unit, sigmoid(s[1] + load(x + nr)) * load_some(a.state + unit, left), left);
-    } else if constexpr (C == Cell::gru_update) {
-        const f32 z = load(a.z + unit / nr * 2 * nr + unit % nr);
-        store_some(a.h_next + unit, gru_update(z, s[0] + load(x), load_some(a.state + unit, left)), left);
-    } else {
-        store_some(a.h_next + unit, tanh(s[0] + load(x)), left);
     }
 }
 
-// `count` neighbouring blocks at once, so that enough independent sums are in flight.
-template <RecurrentF32::Cell C, int GATES, int BLOCKS>
-static __attribute__((noinline)) void recurrent_blocks(const RecurrentF32& a, size_t block,
-                                                       const float* next) noexcept {
-    constexpr size_t width = (size_t)GATES * recurrent_units;
-    f32 sums[BLOCKS * gemm_nv * GATES];  // [block][vector][gate]
-    unroll<BLOCKS * gemm_nv * GATES>(LINNET_LAMBDA(i) { sums[i] = splat(0.0f); });
-    const size_t stride = a.hidden * width;
-    const float *r = a.r + block * stride, *h = a.h;
-    // Far away where another core has computed it, and needed at the end.
-    for (size_t i = 0; i < BLOCKS * width; i += 16) prefetch(a.x + block * width + i);
-    for (size_t k = 0; k < a.hidden; ++k, r += width) {
+// The sums [block][gate][unit] of neighbouring blocks, so many at once that enough independent chains are in flight.
+template <int GATES, int BLOCKS>
+static __attribute__((noinline)) void multiply_blocks(size_t hidden, const float* h, const float* r, const float* next,
+                                                      float* s) noexcept {
+    constexpr int vectors = GATES * gemm_nv;
+    constexpr size_t width = (size_t)vectors * lanes;
+    f32 sums[BLOCKS * vectors];
+    unroll<BLOCKS * vectors>(LINNET_LAMBDA(i) { sums[i] = splat(0.0f); });
+    const size_t stride = hidden * width;
+    for (size_t k = 0; k < hidden; ++k, r += width) {
         const f32 state = splat(h[k]);
-        unroll<BLOCKS * GATES * gemm_nv>(LINNET_LAMBDA(i) {
-            constexpr int b = i / (GATES * gemm_nv), gate = i / gemm_nv % GATES, v = i % gemm_nv;
-            f32& sum = sums[(b * gemm_nv + v) * GATES + gate];
-            sum = fma(state, load(r + b * stride + (gate * gemm_nv + v) * lanes), sum);
-        });
+        unroll<BLOCKS * vectors>(
+            LINNET_LAMBDA(i) { sums[i] = fma(state, load(r + i / vectors * stride + i % vectors * lanes), sums[i]); });
     }
     // The next block's stream begins while the cell is computed.
     for (size_t line = 0; line < 16; ++line) prefetch(next + line * 16);
-    unroll<BLOCKS * gemm_nv>(LINNET_LAMBDA(i) {
-        const size_t at = block + i / gemm_nv, first = i % gemm_nv * lanes, unit = at * recurrent_units + first;
-        if (unit < a.hidden) finish_units<C>(a, a.x + at * width + first, unit, sums + i * GATES);
-    });
+    unroll<BLOCKS * vectors>(LINNET_LAMBDA(i) { store(s + i * lanes, sums[i]); });
 }
 
 template <RecurrentF32::Cell C, int GATES>
 static void walk_blocks(const RecurrentF32& a, size_t begin, size_t end, bool backward) noexcept {
-    constexpr size_t most = GATES >= 3 ? 1 : 4 / GATES;
-    const size_t groups = (end - begin + most - 1) / most, stride = a.hidden * GATES * recurrent_units;
+    constexpr size_t most = GATES >= 3 ? 1 : 4 / GATES, width = GATES * recurrent_units;
+    const size_t groups = (end - begin + most - 1) / most, stride = a.hidden * width;
     for (size_t i = 0; i < groups; ++i) {
-        const size_t block = begin + (backward ? groups - 1 - i : i) * most;
-        const float* next = a.r + (i + 1 == groups ? block : backward ? block - most : block + most) * stride;
-        if (block + most <= end) recurrent_blocks<C, GATES, (int)most>(a, block, next);
+        const size_t first = begin + (backward ? groups - 1 - i : i) * most;
+        const size_t last = first + most < end ? first + most : end;
+        const float* r = a.r + first * stride;
+        const float* next = i + 1 == groups ? r : backward ? r - most * stride : r + most * stride;
+        float s[most * width];
+        // Far away where another core has computed it, and needed at the end.
+        for (size_t x = first * width; x < last * width; x += 16) prefetch(a.x + x);
+        if (last - first == most) multiply_blocks<GATES, (int)most>(a.hidden, a.h, r, next, s);
         else
-            for (size_t b = block; b < end; ++b) recurrent_blocks<C, GATES, 1>(a, b, next);
+            for (size_t b = 0; b < last - first; ++b)
+                multiply_blocks<GATES, 1>(a.hidden, a.h, r + b * stride, next, s + b * width);
+        for (size_t b = first; b < last; ++b) finish_block<C>(a, b, a.x + b * width, s + (b - first) * width);
     }
 }
 

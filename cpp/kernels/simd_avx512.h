@@ -16,6 +16,7 @@ typedef __m512 f32;
 typedef int32_t i32 __attribute__((vector_size(64), may_alias));
 
 constexpr int gemm_mr = 12, gemm_nv = 2, small_np[3] = {4, 4, 2};
+constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
 constexpr int dot_mr = 8, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 

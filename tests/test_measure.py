@@ -48,15 +48,44 @@ def test_memory_child_does_not_import_linnet_for_others(tmp_path: Path, monkeypa
     opener = tmp_path / "other_runtime.py"
     opener.write_text(
         "import sys\n"
-        "def start(path, threads):\n"
+        "def other():\n"
         "    assert 'linnet' not in sys.modules\n"
-        "    block = bytearray(50_000_000)\n"
-        "    return lambda feeds: [block]\n"
+        "    def start(path, threads):\n"
+        "        block = bytearray(50_000_000)\n"
+        "        return lambda feeds: [block]\n"
+        "    return start\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    added = _measure.memory("other_runtime:start", _data.MODEL, {"image": np.zeros(3, np.float32)})
+    added = _measure.memory("other_runtime:other", _data.MODEL, {"image": np.zeros(3, np.float32)})
     if _measure.resident():
         assert 45e6 < added < 60e6
+
+
+def test_a_fresh_process_times_opening_and_the_first_run_apart_from_importing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_runtime.py").write_text(
+        "import time\n"
+        "def slow():\n"
+        "    time.sleep(0.5)\n"
+        "    def start(path, threads):\n"
+        "        print('a runtime that writes to stdout')\n"
+        "        time.sleep(0.05)\n"
+        "        waits = iter([0.02, 0, 0])\n"
+        "        return lambda feeds: [time.sleep(next(waits))]\n"
+        "    return start\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = _measure.fresh("slow_runtime:slow", _data.MODEL, {"image": np.zeros(3, np.float32)})
+    assert 0.05 <= found["open"] < 0.4
+    assert 0.02 <= found["first"] < 0.4
+
+
+def test_a_runtime_that_crashes_is_named_with_the_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dying_runtime.py").write_text("import os\ndef start():\n    os.kill(os.getpid(), 11)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"dying_runtime:start failed .* SIGSEGV"):
+        _measure.fresh("dying_runtime:start", _data.MODEL, {})
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,8 @@ def versions() -> dict[str, str]:
     return {"tensorflow": tensorflow.__version__, "keras": keras.__version__, "tf2onnx": tf2onnx.__version__}
 
 
-def build(name: str, path: Path) -> None:
-    """Build the zoo model ``name`` and write it to ``path`` as ONNX, opset 18, with a free batch axis."""
+def settled(name: str) -> tuple[Any, Any]:
+    """The zoo model ``name`` with its weights, the same ones each time, as a function, and that function's input."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(SEED)
     model = BUILDERS[name]()
@@ -108,7 +108,21 @@ def build(name: str, path: Path) -> None:
     embed_normalization(model)
     settle_batch_norm(model, name)
     spec = tensorflow.TensorSpec((None, *model.input_shape[1:]), tensorflow.float32, name="input")
-    function = tensorflow.function(lambda x: model(x, training=False), input_signature=[spec])
+    return tensorflow.function(lambda x: model(x, training=False), input_signature=[spec]), spec
+
+
+def build_tflite(name: str, path: Path) -> None:
+    """Build the zoo model ``name`` and write it to ``path`` for LiteRT, with a free batch axis."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    function, _ = settled(name)
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    path.write_bytes(tensorflow.lite.TFLiteConverter.from_concrete_functions([frozen]).convert())
+
+
+def build(name: str, path: Path) -> None:
+    """Build the zoo model ``name`` and write it to ``path`` as ONNX, opset 18, with a free batch axis."""
+    function, spec = settled(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tf2onnx.convert.from_function(function, input_signature=[spec], opset=OPSET, output_path=str(path))

@@ -194,11 +194,27 @@ def _tensors(example: Feeds) -> list[Tensor]:
     return [torch.from_numpy(value) for value in example.values()]
 
 
-def build(name: str, path: Path) -> None:
-    """Build the zoo model ``name`` and write it to ``path`` as ONNX, opset 20."""
+def settled(name: str) -> nn.Module:
+    """The zoo model ``name`` with its weights, the same ones each time."""
     model = BUILDERS[name]().eval()
     randomise(model)
     settle_batch_norm(model)
+    return model
+
+
+def build_tflite(name: str, path: Path) -> None:
+    """Build the zoo model ``name`` and write it to ``path`` for LiteRT, for the one shape that is measured."""
+    import litert_torch
+
+    args: list[Any] = _tensors(feeds(name))
+    if name == "gpt2":
+        args = [*args[:3], args[3:]]
+    litert_torch.convert(settled(name), tuple(args)).export(str(path))
+
+
+def build(name: str, path: Path) -> None:
+    """Build the zoo model ``name`` and write it to ``path`` as ONNX, opset 20."""
+    model = settled(name)
     dim = torch.export.Dim
     batch, length = dim("batch"), dim("sequence")
     options: dict[str, Any] = {}

@@ -52,13 +52,16 @@ static __attribute__((noinline)) void finish(const Program& p, size_t row, size_
                                              float* x, size_t ld, float* y, ptrdiff_t y_stride) noexcept {
     for (size_t s = 0; s < p.rest_count; ++s) {
         const EpilogueStep& step = p.rest[s];
+        const bool last = s + 1 == p.rest_count;
+        float* to = last ? y : x;
+        const ptrdiff_t to_stride = last ? y_stride : (ptrdiff_t)ld;
         if (step.kind == EpilogueStep::Kind::unary) {
-            map_f32(step.fn, (rows - 1) * ld + cols, x, x, step.a, step.b);
+            map_of(step.fn)(rows, cols, x, (ptrdiff_t)ld, to, to_stride, step.a, step.b);
             continue;
         }
         for (size_t r = 0; r < rows; ++r) {
             const float* d = step.data + (ptrdiff_t)(row + r) * step.stride + col;
-            float* v = x + r * ld;
+            const float* v = x + r * ld;
             for (size_t c = 0; c < cols; c += lanes) {
                 const size_t left = cols - c;
                 const f32 data = load_some(d + c, left), in = load_some(v + c, left);
@@ -66,10 +69,11 @@ static __attribute__((noinline)) void finish(const Program& p, size_t row, size_
                 if (step.kind == EpilogueStep::Kind::add) out = in + data;
                 else if (step.kind == EpilogueStep::Kind::mul) out = in * data;
                 else out = leaky(in, data);
-                store_some(v + c, out, left);
+                store_some(to + (ptrdiff_t)r * to_stride + c, out, left);
             }
         }
     }
+    if (p.rest_count) return;
     const f32 lo = splat(p.lo), hi = splat(p.hi);
     for (size_t r = 0; r < rows; ++r) {
         const float* add = p.add ? p.add + (ptrdiff_t)(row + r) * p.add_stride + col : nullptr;

@@ -49,15 +49,19 @@ struct TileArgs {
     size_t ahead_step;      // 0: nothing to prefetch
 };
 
-// MR rows by NV vectors in each of NP neighbouring panels.
-template <int MR, int NV, int NP>
+// MR rows by NV vectors in each of NP neighbouring panels; Half: and half a vector more, in one panel.
+template <int MR, int NV, int NP, bool Half = false>
 static __attribute__((noinline)) void tile(const TileArgs& t) noexcept {
-    constexpr int N = NV * NP;
+    constexpr int N = NV * NP, columns = N * lanes + (Half ? half_lanes : 0);
     f32 acc[MR][N];
     unroll<N>(LINNET_LAMBDA(j) {
         const f32 bias = load(t.bias + (j / NV) * (int)gemm_nr + (j % NV) * lanes);
         unroll<MR>(LINNET_LAMBDA(i) { acc[i][j] = bias; });
     });
+#ifdef LINNET_HALF
+    f32h half[MR];
+    if constexpr (Half) unroll<MR>(LINNET_LAMBDA(i) { half[i] = load_half(t.bias + N * lanes); });
+#endif
 
     const float* b = t.b;
     const size_t panel_stride = t.panel_stride, k_end = t.k;
@@ -79,8 +83,14 @@ static __attribute__((noinline)) void tile(const TileArgs& t) noexcept {
             });
             unroll<MR>(LINNET_LAMBDA(i) {
                 const f32 av = splat(row[i][k]);
-                unroll<N>(LINNET_LAMBDA(j) { acc[i][j] = fma(av, bv[j], acc[i][j]); });
+                unroll<N>(LINNET_LAMBDA(j) { accumulate(acc[i][j], av, bv[j]); });
             });
+#ifdef LINNET_HALF
+            if constexpr (Half) {
+                const f32h bh = load_half(b + N * lanes);
+                unroll<MR>(LINNET_LAMBDA(i) { half[i] = row[i][k] * bh + half[i]; });
+            }
+#endif
             b += gemm_nr;
             // Keeps GCC from hoisting the next step's loads, for which there are no registers left.
             __asm__ volatile("" ::: "memory");
@@ -111,39 +121,62 @@ static __attribute__((noinline)) void tile(const TileArgs& t) noexcept {
     }
 
     const Program& p = *t.program;
-    if (__builtin_expect(p.rest_count != 0 || t.cols < (size_t)(NP > 1 ? NP * (int)gemm_nr : NV * lanes), 0)) {
-        float buffer[MR * N * lanes];
-        unroll<MR>(
-            LINNET_LAMBDA(i) { unroll<N>(LINNET_LAMBDA(j) { store(buffer + (i * N + j) * lanes, acc[i][j]); }); });
-        finish(p, t.row, MR, t.col, t.cols, buffer, N * lanes, t.c, t.ldc);
+    if (__builtin_expect(p.rest_count != 0 || t.cols < (size_t)columns, 0)) {
+        float buffer[MR * columns];
+        unroll<MR>(LINNET_LAMBDA(i) {
+            unroll<N>(LINNET_LAMBDA(j) { store(buffer + i * columns + j * lanes, acc[i][j]); });
+#ifdef LINNET_HALF
+            if constexpr (Half) store_half(buffer + i * columns + N * lanes, half[i]);
+#endif
+        });
+        finish(p, t.row, MR, t.col, t.cols, buffer, columns, t.c, t.ldc);
         return;
     }
     if (p.add) {
         const float* add = p.add + (ptrdiff_t)t.row * p.add_stride + t.col;
         unroll<MR>(LINNET_LAMBDA(i) {
             unroll<N>(LINNET_LAMBDA(j) { acc[i][j] = acc[i][j] + load(add + i * p.add_stride + j * lanes); });
+#ifdef LINNET_HALF
+            if constexpr (Half) half[i] = half[i] + load_half(add + i * p.add_stride + N * lanes);
+#endif
         });
     }
     const f32 lo = splat(p.lo), hi = splat(p.hi);
     unroll<MR>(LINNET_LAMBDA(i) {
         unroll<N>(LINNET_LAMBDA(j) { store(t.c + i * t.ldc + j * lanes, clip(acc[i][j], lo, hi)); });
+#ifdef LINNET_HALF
+        if constexpr (Half) store_half(t.c + i * t.ldc + N * lanes, clip_half(half[i], p.lo, p.hi));
+#endif
     });
 }
 
 typedef void (*TileFn)(const TileArgs&) noexcept;
 
 template <int MR, int NV>
-static TileFn pick_tile(int rows, int vectors) noexcept {
+static TileFn pick_tile(int rows, size_t cols) noexcept {
     if constexpr (NV > 1)
-        if (vectors < NV) return pick_tile<MR, NV - 1>(rows, vectors);
+        if (cols <= (NV - 1) * lanes) return pick_tile<MR, NV - 1>(rows, cols);
     if constexpr (MR > 1)
-        if (rows < MR) return pick_tile<MR - 1, NV>(rows, vectors);
+        if (rows < MR) return pick_tile<MR - 1, NV>(rows, cols);
+    if constexpr (half_lanes > 0)
+        if (cols <= (NV - 1) * lanes + half_lanes) return tile<MR, NV - 1, 1, true>;
     return tile<MR, NV, 1>;
+}
+
+// Rows that begin a multiple of 4 KB apart share one set of the first-level cache, which has room for 8 of them at
+// least. Taller tiles then are replaced by low and wide ones.
+constexpr bool low_tiles = gemm_mr > 8;
+constexpr size_t low_mr = 6, low_np = 2, low_rows = 20;  // from low_rows rows on, heights are 5 and 6
+
+static bool rows_collide(const TileArgs& t, size_t row, size_t rows) noexcept {
+    if (rows < low_rows || t.k < 64) return false;
+    const ptrdiff_t apart = t.offsets ? t.offsets[row + 1] - t.offsets[row] : t.lda;
+    return apart != 0 && apart % 1024 == 0;
 }
 
 static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, size_t row_begin, size_t row_end,
                       size_t panel_begin, size_t panel_end) noexcept {
-    constexpr size_t nr = gemm_nr, mr = gemm_mr;
+    constexpr size_t nr = gemm_nr;
     if (row_begin >= row_end || panel_begin >= panel_end || panel_begin * nr >= n) return;
     const Program program = parse(epilogue);
     t.program = &program;
@@ -174,8 +207,11 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
         }
     }
 
+    bool low = false;
+    if constexpr (low_tiles) low = rows_collide(t, row_begin, rows);
     // Heights differ by one at most: 49 = 4 x 6 + 5 x 5, never a lonely row at the end.
-    const size_t tiles = (rows + mr - 1) / mr, height = rows / tiles, taller = rows % tiles;
+    const size_t mr = low ? low_mr : gemm_mr, tiles = (rows + mr - 1) / mr;
+    const size_t height = rows / tiles, taller = rows % tiles;
     // A block of rows stays in L2 while the panels pass over it. Not too few rows: each block reads all of b again,
     // which for the weights of a transformer comes from memory.
     constexpr size_t block_floats = 48 * 1024;
@@ -183,18 +219,27 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
     block_tiles = block_tiles < 12 ? 12 : block_tiles;
     for (size_t first = 0; first < tiles; first += block_tiles) {
         const size_t last = first + block_tiles < tiles ? first + block_tiles : tiles;
-        for (size_t panel = panel_begin; panel < panel_end && panel * nr < n; ++panel) {
+        size_t np = 1;
+        for (size_t panel = panel_begin; panel < panel_end && panel * nr < n; panel += np) {
             t.col = panel * nr;
-            t.cols = n - t.col < nr ? n - t.col : nr;
-            const int vectors = (int)((t.cols + lanes - 1) / lanes);
             t.b = b + panel * t.panel_stride;
             t.bias = program.bias ? program.bias + t.col : bias_copy;
-            if (program.bias && t.cols % lanes) {
-                for (size_t i = 0; i < t.cols; ++i) bias_copy[i] = t.bias[i];
-                t.bias = bias_copy;
+            np = low && panel + low_np <= panel_end && (panel + low_np) * nr <= n ? low_np : 1;
+            TileFn tall, small;
+            if (np > 1) {
+                t.cols = np * nr;
+                tall = tile<low_mr, gemm_nv, low_np>;
+                small = height == low_mr ? tall : tile<low_mr - 1, gemm_nv, low_np>;
+            } else {
+                t.cols = n - t.col < nr ? n - t.col : nr;
+                if (program.bias && t.cols % lanes) {
+                    for (size_t i = 0; i < t.cols; ++i) bias_copy[i] = t.bias[i];
+                    t.bias = bias_copy;
+                }
+                tall = pick_tile<gemm_mr, gemm_nv>((int)height + 1, t.cols);
+                small = pick_tile<gemm_mr, gemm_nv>((int)height, t.cols);
             }
-            const TileFn tall = pick_tile<gemm_mr, gemm_nv>((int)height + 1, vectors);
-            const TileFn small = pick_tile<gemm_mr, gemm_nv>((int)height, vectors);
+            const bool more = panel + np < panel_end && (panel + np) * nr < n;
             for (size_t i = first; i < last; ++i) {
                 const size_t tile_rows = height + (i < taller);
                 t.row = row_begin + i * height + (i < taller ? i : taller);
@@ -203,11 +248,15 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
                 const bool ahead = !t.offsets && panel == panel_begin && i + 1 < tiles && t.lda <= (ptrdiff_t)(2 * t.k);
                 t.ahead = ahead ? t.a + (ptrdiff_t)(t.row + tile_rows) * t.lda : t.b;
                 t.ahead_step = ahead ? 32 : 0;
-                // Else the first tiles fetch the next panel, a part each.
-                if (!ahead && i - first < nr / 8 && panel + 1 < panel_end && (panel + 1) * nr < n) {
-                    t.ahead = t.b + t.panel_stride + (i - first) * 8 * depth;
+                // Else the first tiles fetch the next panels, a part each.
+                if (!ahead && i - first < np * nr / 8 && more) {
+                    t.ahead = t.b + np * t.panel_stride + (i - first) * 8 * depth;
                     t.ahead_step = 32;
                 }
+                if (program.add)
+                    for (size_t r = t.row; r < t.row + tile_rows; ++r)
+                        for (size_t j = 0; j < t.cols; j += 16)
+                            prefetch(program.add + (ptrdiff_t)r * program.add_stride + t.col + j);
                 (i < taller ? tall : small)(t);
             }
         }

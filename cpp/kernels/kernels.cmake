@@ -1,8 +1,8 @@
 # linnet_kernels: one translation unit per instruction set, each with its own flags. Optimised even in debug builds, and
 # never under LTO: a function compiled for one instruction set must not be inlined or merged elsewhere.
 set(LINNET_KERNELS_DIR ${CMAKE_CURRENT_LIST_DIR})
-set(LINNET_KERNEL_FLAGS -O3 -fno-math-errno -fno-trapping-math -fwrapv -ffp-contract=fast -fno-lto -fno-exceptions -fno-rtti -Wno-psabi
-    -Wno-maybe-uninitialized -Wno-uninitialized -Wno-ignored-attributes)
+set(LINNET_KERNEL_FLAGS -O3 -fno-math-errno -fno-trapping-math -fwrapv -ffp-contract=fast -fno-lto -fno-exceptions
+    -fno-rtti -fno-asynchronous-unwind-tables -Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized -Wno-ignored-attributes)
 if(LINNET_SANITIZE)
   # Instrumented tiles take minutes to compile; linnet-kernel-test puts its inputs before unreadable pages instead.
   list(APPEND LINNET_KERNEL_FLAGS -fno-sanitize=all)

@@ -50,31 +50,33 @@ LINNET_INLINE f32 unary(f32 x, f32 a, f32 b) {
     if constexpr (U == Unary::softsign) return x / (one + abs(x));
     if constexpr (U == Unary::hard_sigmoid) return clip(fma(x, a, b), zero, one);
     if constexpr (U == Unary::hard_swish) return x * (clip(x + splat(3.0f), zero, splat(6.0f)) * splat(1.0f / 6.0f));
-    if constexpr (U == Unary::silu) return x / (one + exp_coarse_ends(-x));
+    if constexpr (U == Unary::silu) return times_sigmoid(x, x);
     if constexpr (U == Unary::mish) {  // x tanh(log(1 + e)) with e = exp(x), as a ratio of polynomials in e
         const f32 e = exp(min(splat(20.0f), x)), t = fma(e, e, e + e);
         return select(less(splat(20.0f), x), x, x * (t / (t + splat(2.0f))));
     }
     if constexpr (U == Unary::gelu_erf) return gelu(x);
-    if constexpr (U == Unary::gelu_tanh) {
-        const f32 t = x * fma(x * x, splat(0.0356774081f), splat(0.797884561f));
-        return splat(0.5f) * x * (one + tanh(t));
-    }
-    if constexpr (U == Unary::quick_gelu) return x / (one + exp_coarse_ends(-(a * x)));
+    // (1 + tanh(t)) / 2 = sigmoid(2 t) with t = sqrt(2 / pi) (x + 0.044715 x^3)
+    if constexpr (U == Unary::gelu_tanh)
+        return times_sigmoid(x, x * fma(x * x, splat(0.0713548163f), splat(1.59576912f)));
+    if constexpr (U == Unary::quick_gelu) return times_sigmoid(x, a * x);
     if constexpr (U == Unary::add_scalar) return x + a;
     if constexpr (U == Unary::mul_scalar) return x * a;
 }
 
+// rows of n values, x_stride and y_stride apart.
 template <Unary U>
-static __attribute__((noinline)) void map_loop(size_t n, const float* x, float* y, float a, float b) noexcept {
+static __attribute__((noinline)) void map_loop(size_t rows, size_t n, const float* x, ptrdiff_t x_stride, float* y,
+                                               ptrdiff_t y_stride, float a, float b) noexcept {
     const f32 va = splat(a), vb = splat(b);
-    for (size_t i = 0; i < n; i += lanes) {
-        const size_t left = n - i;
-        store_some(y + i, unary<U>(load_some(x + i, left), va, vb), left);
+    for (size_t r = 0; r < rows; ++r, x += x_stride, y += y_stride) {
+        size_t i = 0;
+        for (; i + lanes <= n; i += lanes) store(y + i, unary<U>(load(x + i), va, vb));
+        if (i < n) store_n(y + i, unary<U>(load_n(x + i, n - i), va, vb), n - i);
     }
 }
 
-typedef void (*MapLoop)(size_t, const float*, float*, float, float) noexcept;
+typedef void (*MapLoop)(size_t, size_t, const float*, ptrdiff_t, float*, ptrdiff_t, float, float) noexcept;
 
 template <int... U>
 struct MapTable {
@@ -85,8 +87,10 @@ struct MakeMapTable : MakeMapTable<N - 1, N - 1, U...> {};
 template <int... U>
 struct MakeMapTable<0, U...> : MapTable<U...> {};
 
+static MapLoop map_of(Unary fn) noexcept { return MakeMapTable<(int)Unary::count>::loops[(int)fn]; }
+
 static void map_f32(Unary fn, size_t n, const float* x, float* y, float a, float b) noexcept {
-    MakeMapTable<(int)Unary::count>::loops[(int)fn](n, x, y, a, b);
+    map_of(fn)(1, n, x, 0, y, 0, a, b);
 }
 
 static void scale_shift_f32(size_t n, const float* x, const float* scale, const float* shift, float* y) noexcept {

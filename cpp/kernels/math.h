@@ -1,5 +1,5 @@
 // Elementary functions over vectors. Errors in units in the last place (ULP), measured over all finite inputs that
-// matter by the self-test: exp 2, log 2, tanh 3, erf 3, sin and cos 2 (|x| <= 8192; libm beyond), sigmoid 3.
+// matter by the self-test: exp 3, log 2, tanh 3, erf 6, sin and cos 2 (|x| <= 8192; libm beyond), sigmoid 4.
 // Polynomials are near-minimax fits (iteratively reweighted least squares on Chebyshev nodes).
 #pragma once
 
@@ -20,38 +20,35 @@ LINNET_INLINE f32 each(f32 x, F f) {
     return load(t);
 }
 
-// (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2.
-LINNET_INLINE f32 exp_tail(f32 r) {
-    return poly(r, 1.381313100e-03f, 8.369424527e-03f, 4.166845738e-02f, 1.666651474e-01f, 4.999999305e-01f);
-}
-#ifndef LINNET_SCALE_2N
-// In two factors: n reaches -150 (subnormals) and 128 (infinity).
-LINNET_INLINE f32 scale_2n(f32 x, f32 n) {
-    const i32 i = to_int(n), half = i >> 1;
-    return x * from_bits((half + splat_i(127)) << 23) * from_bits((i - half + splat_i(127)) << 23);
-}
-#endif
-// exp(x) = e 2^n with e in [sqrt(1/2), sqrt(2)).
-LINNET_INLINE f32 exp_parts(f32 x, f32& n) {
-    n = round_even(x * splat(1.44269504f));
+// exp(x) = e 2^n with n = round(x / ln 2): gives e, n and, in the last bits of `biased`, n + 127.
+LINNET_INLINE f32 exp_parts(f32 x, f32& n, f32& biased) {
+    const f32 round = splat(12582912.0f + 127);  // 1.5 2^23: what is added to it loses its fraction
+    biased = fma(x, splat(1.44269504f), round);
+    n = biased - round;
     f32 r = fma(n, splat(-0.693359375f), x);
     r = fma(n, splat(2.12194440e-4f), r);
-    return fma(r * r, exp_tail(r), r) + splat(1.0f);
+    return poly(r, 8.290272081e-03f, 4.189815963e-02f, 1.666763813e-01f, 4.999914784e-01f, 9.999997063e-01f, 1.0f);
 }
 LINNET_INLINE f32 exp(f32 x) {
-    f32 n;
-    const f32 e = exp_parts(min(splat(89.0f), max(splat(-104.0f), x)), n);
-    return scale_2n(e, n);
-}
-// exp for sums with 1 and the like: what is below 2^-126 may come out as 2^-126, what is above 2^127.5 as infinity.
-LINNET_INLINE f32 exp_coarse_ends(f32 x) {
-    f32 n;
-    const f32 e = exp_parts(min(splat(89.0f), max(splat(-87.3f), x)), n);
+    f32 n, biased;
+    const f32 e = exp_parts(min(splat(89.0f), max(splat(-104.0f), x)), n, biased);
 #ifdef LINNET_SCALE_2N
     return scale_2n(e, n);
 #else
-    return e * from_bits((to_int(n) + splat_i(127)) << 23);
+    // In two factors: n reaches -150 (subnormals) and 128 (infinity).
+    const i32 i = to_int(n), half = i >> 1;
+    return e * from_bits((half + splat_i(127)) << 23) * from_bits((i - half + splat_i(127)) << 23);
 #endif
+}
+// exp for sums with 1 and the like: what is below 2^-126 may come out as 2^-126, what is above 2^127.5 as infinity.
+LINNET_INLINE f32 exp_coarse_ends(f32 x) {
+    f32 n, biased;
+    const f32 e = exp_parts(min(splat(89.0f), max(splat(-87.3f), x)), n, biased);
+    return e * from_bits(bits(biased) << 23);
+}
+// (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2.
+LINNET_INLINE f32 exp_tail(f32 r) {
+    return poly(r, 1.381313100e-03f, 8.369424527e-03f, 4.166845738e-02f, 1.666651474e-01f, 4.999999305e-01f);
 }
 LINNET_INLINE f32 expm1(f32 x) {
     const f32 near = fma(x * x, exp_tail(x), x);
@@ -89,28 +86,24 @@ LINNET_INLINE f32 tanh(f32 x) {
     const f32 far = splat(1.0f) - splat(2.0f) / (exp_coarse_ends(min(splat(20.0f), a + a)) + splat(1.0f));
     return select(less(a, splat(0.625f)), near, with_sign(far, x));
 }
-LINNET_INLINE f32 sigmoid(f32 x) { return splat(1.0f) / (splat(1.0f) + exp_coarse_ends(-x)); }
-LINNET_INLINE f32 erf(f32 x) {
-    const f32 a = abs(x), s = x * x;
-    const f32 near = x * poly(s, 8.185090852e-05f, -8.097702748e-04f, 5.196952023e-03f, -2.685770507e-02f,
-                              1.128366400e-01f, -3.761263161e-01f, 1.128379166e+00f);
-    // -log(erfc(|x|))
-    const f32 t = min(splat(4.0f), a);
-    const f32 q = poly(t, 2.127876227e-05f, -4.365749905e-04f, 4.181241185e-03f, -2.514607898e-02f, 1.083210713e-01f,
-                       6.333098762e-01f, 1.129533149e+00f, -1.784523398e-04f);
-    const f32 far = with_sign(splat(1.0f) - exp_coarse_ends(-q), x);
-    return select(less(a, splat(0.94f)), near, far);
+// erf(x / sqrt(2)): x P(x^2) / Q(x^2), within 2e-8 of the value; from 5.5 on it is 1.
+LINNET_INLINE f32 erf_normal(f32 x) {
+    const f32 t = min(splat(5.5f), max(splat(-5.5f), x)), s = t * t;
+    const f32 p = poly(s, 4.586247689e-08f, 1.260315785e-05f, 3.291448150e-04f, 9.302947747e-03f, 6.691752521e-02f,
+                       7.978845476e-01f);
+    const f32 q =
+        poly(s, 1.199029895e-06f, 7.216659358e-05f, 1.860638345e-03f, 2.841605507e-02f, 2.505350818e-01f, 1.0f);
+    return min(splat(1.0f), max(splat(-1.0f), t * p / q));
 }
-// x (1 + erf(x / sqrt(2))) / 2, as relu(x) - |x| erfc(|x| / sqrt(2)) / 2: small results keep their digits. erfc(t) is
-// exp(-t^2) times a polynomial in 1 / (1 + t / 2), within 2e-8.
+LINNET_INLINE f32 erf(f32 x) { return erf_normal(x * splat(1.41421356f)); }
+// x (1 + erf(x / sqrt(2))) / 2
 LINNET_INLINE f32 gelu(f32 x) {
-    const f32 a = min(splat(14.0f), abs(x)), t = a * splat(0.707106781f),
-              u = splat(1.0f) / fma(t, splat(0.5f), splat(1.0f));
-    const f32 p = poly(u, -5.592252589e-02f, 2.701510296e-01f, -4.595169888e-01f, 2.492319796e-01f, -8.966609578e-03f,
-                       1.962566852e-01f, 2.444408908e-01f, 2.822334217e-01f, 2.820920972e-01f);
-    const f32 tail = p * u * exp_coarse_ends(-(t * t));
-    return max(splat(0.0f), x) - splat(0.5f) * a * tail;
+    const f32 half = splat(0.5f) * x;
+    return fma(half, erf_normal(x), half);
 }
+// x sigmoid(y)
+LINNET_INLINE f32 times_sigmoid(f32 x, f32 y) { return x / (splat(1.0f) + exp_coarse_ends(-y)); }
+LINNET_INLINE f32 sigmoid(f32 x) { return times_sigmoid(splat(1.0f), x); }
 
 // sin(x + quarter * pi / 2).
 LINNET_INLINE f32 sin_quarter(f32 x, int quarter) {

@@ -1,5 +1,5 @@
-// linnet-kernel-test [--isa NAME] [--bench]: runs every kernel of every table this CPU can run against plain loops in
-// double, over odd sizes and wide strides.
+// linnet-kernel-test [--isa NAME] [--bench [--json]]: runs every kernel of every table this CPU can run against plain
+// loops in double, over odd sizes and wide strides; with --bench it times them instead (--json: an object a line).
 #include "kernels/selftest.h"
 
 #include <algorithm>
@@ -97,12 +97,13 @@ std::vector<EpilogueStep> epilogue_variant(size_t variant, const float* per_colu
 int main(int argc, char** argv) {
     using namespace linnet::kernels;
     const char* only = nullptr;
-    bool benchmark = false;
+    bool benchmark = false, json = false;
     for (int i = 1; i < argc; ++i) {
         if (!std::strcmp(argv[i], "--bench")) benchmark = true;
+        else if (!std::strcmp(argv[i], "--json")) json = true;
         else if (!std::strcmp(argv[i], "--isa") && i + 1 < argc) only = argv[++i];
         else {
-            std::fprintf(stderr, "usage: %s [--isa NAME] [--bench]\n", argv[0]);
+            std::fprintf(stderr, "usage: %s [--isa NAME] [--bench [--json]]\n", argv[0]);
             return 2;
         }
     }
@@ -115,11 +116,11 @@ int main(int argc, char** argv) {
         const Kernels* table = kernels_for(*name);
         if (only && std::strcmp(only, *name)) continue;
         if (!table) {
-            std::printf("%-9s skipped: not supported by this CPU\n", *name);
+            if (!json) std::printf("%-9s skipped: not supported by this CPU\n", *name);
             continue;
         }
         if (benchmark) {
-            test::bench(*table);
+            test::bench(*table, json);
             continue;
         }
         test::Tally tally;

@@ -108,6 +108,6 @@ void test_conv(const Kernels&, Tally&);
 void test_elementwise(const Kernels&, Tally&);
 void test_rows(const Kernels&, Tally&);
 void test_convert(const Kernels&, Tally&);
-void bench(const Kernels&);
+void bench(const Kernels&, bool json);
 
 }  // namespace linnet::kernels::test

@@ -1,4 +1,4 @@
-// --bench: what a few shapes reach, as a share of the multiply-add peak that is measured first (L1-resident GEMM).
+// --bench: what the shapes of well-known models reach, as a share of the multiply-add peak measured in turns with them.
 #include <algorithm>
 #include <chrono>
 
@@ -7,45 +7,68 @@
 namespace linnet::kernels::test {
 namespace {
 
-// Best of several runs, in seconds.
+using Clock = std::chrono::steady_clock;
+
+std::string sizes(std::initializer_list<size_t> all) {
+    std::string text;
+    for (const size_t n : all) text += (text.empty() ? "" : "x") + std::to_string(n);
+    return text;
+}
+
+// Best of the runs that fit into `budget` seconds, at least one, in seconds.
 template <class F>
-double best_time(F f) {
-    using Clock = std::chrono::steady_clock;
-    f();
+double best_time(F f, double budget) {
     double best = 1e9;
     const auto start = Clock::now();
-    while (std::chrono::duration<double>(Clock::now() - start).count() < 0.15) {
+    do {
         const auto t = Clock::now();
         f();
         best = std::min(best, std::chrono::duration<double>(Clock::now() - t).count());
-    }
+    } while (std::chrono::duration<double>(Clock::now() - start).count() < budget);
     return best;
 }
 
-// Multiply-add peak: independent chains in registers, for each vector width.
-#define LINNET_PEAK(NAME, TARGET, BYTES)                                                               \
-    TARGET __attribute__((noinline)) float NAME##_run(int rounds) {                                    \
-        typedef float V __attribute__((vector_size(BYTES)));                                           \
-        V a = V{} + 1.0f, b = V{} + 1e-9f;                                                             \
-        V v0 = b, v1 = v0 + b, v2 = v1 + b, v3 = v2 + b, v4 = v3 + b; /* equal ones would be merged */ \
-        V v5 = v4 + b, v6 = v5 + b, v7 = v6 + b, v8 = v7 + b, v9 = v8 + b;                             \
-        for (int i = 0; i < rounds; ++i) {                                                             \
-            v0 = v0 * a + b, v1 = v1 * a + b, v2 = v2 * a + b, v3 = v3 * a + b, v4 = v4 * a + b;       \
-            v5 = v5 * a + b, v6 = v6 * a + b, v7 = v7 * a + b, v8 = v8 * a + b, v9 = v9 * a + b;       \
-            __asm__ volatile("" : "+m"(a), "+m"(b));                                                   \
-        }                                                                                              \
-        const V v = v0 + v1 + v2 + v3 + v4 + v5 + v6 + v7 + v8 + v9;                                   \
-        return v[0];                                                                                   \
-    }                                                                                                  \
-    double NAME() {                                                                                    \
-        volatile float sink = 0;                                                                       \
-        return 2e-9 * 10 * (BYTES / 4) * 20000 / best_time([&] { sink = NAME##_run(20000); });         \
+// For each vector width: the multiply-add peak in FLOP/s, of independent chains in registers, and the rate in bytes/s
+// at which `n` floats are read.
+#define LINNET_LIMITS(WIDTH, TARGET, BYTES)                                                             \
+    typedef float V##WIDTH __attribute__((vector_size(BYTES), aligned(4), may_alias));                  \
+    TARGET __attribute__((noinline)) float chains_##WIDTH(int rounds) {                                 \
+        typedef V##WIDTH V;                                                                             \
+        V a = V{} + 1.0f, b = V{} + 1e-9f;                                                              \
+        V v0 = b, v1 = v0 + b, v2 = v1 + b, v3 = v2 + b, v4 = v3 + b; /* equal ones would be merged */  \
+        V v5 = v4 + b, v6 = v5 + b, v7 = v6 + b, v8 = v7 + b, v9 = v8 + b;                              \
+        for (int i = 0; i < rounds; ++i) {                                                              \
+            v0 = v0 * a + b, v1 = v1 * a + b, v2 = v2 * a + b, v3 = v3 * a + b, v4 = v4 * a + b;        \
+            v5 = v5 * a + b, v6 = v6 * a + b, v7 = v7 * a + b, v8 = v8 * a + b, v9 = v9 * a + b;        \
+            __asm__ volatile("" : "+m"(a), "+m"(b));                                                    \
+        }                                                                                               \
+        const V v = v0 + v1 + v2 + v3 + v4 + v5 + v6 + v7 + v8 + v9;                                    \
+        return v[0];                                                                                    \
+    }                                                                                                   \
+    TARGET __attribute__((noinline)) float sum_##WIDTH(const float* x, size_t n) {                      \
+        typedef V##WIDTH V;                                                                             \
+        V v0{}, v1{}, v2{}, v3{}, v4{}, v5{}, v6{}, v7{};                                               \
+        const V* p = (const V*)x;                                                                       \
+        for (const V* const end = p + n / (BYTES / 4); p + 8 <= end; p += 8) {                          \
+            v0 += p[0], v1 += p[1], v2 += p[2], v3 += p[3];                                             \
+            v4 += p[4], v5 += p[5], v6 += p[6], v7 += p[7];                                             \
+        }                                                                                               \
+        const V v = v0 + v1 + v2 + v3 + v4 + v5 + v6 + v7;                                              \
+        return v[0];                                                                                    \
+    }                                                                                                   \
+    double peak_##WIDTH() {                                                                             \
+        volatile float sink = 0;                                                                        \
+        return 2.0 * 10 * (BYTES / 4) * 10000 / best_time([&] { sink = chains_##WIDTH(10000); }, 3e-3); \
+    }                                                                                                   \
+    double read_##WIDTH(const float* x, size_t n) {                                                     \
+        volatile float sink = 0;                                                                        \
+        return (double)(n * sizeof(float)) / best_time([&] { sink = sum_##WIDTH(x, n); }, 50e-3);       \
     }
 #if defined(__x86_64__)
-LINNET_PEAK(peak_512, __attribute__((target("avx512f"))), 64)
-LINNET_PEAK(peak_256, __attribute__((target("avx2,fma"))), 32)
+LINNET_LIMITS(512, __attribute__((target("avx512f"))), 64)
+LINNET_LIMITS(256, __attribute__((target("avx2,fma"))), 32)
 #endif
-LINNET_PEAK(peak_128, , 16)
+LINNET_LIMITS(128, , 16)
 
 double fma_peak([[maybe_unused]] const Kernels& K) {
 #if defined(__x86_64__)
@@ -55,7 +78,36 @@ double fma_peak([[maybe_unused]] const Kernels& K) {
     return peak_128();
 }
 
-double gemm_rate(const Kernels& K, size_t m, size_t n, size_t k, size_t repeat = 1, size_t variant = 1) {
+double read_rate([[maybe_unused]] const Kernels& K, size_t bytes) {
+    const std::vector<float> x(bytes / sizeof(float));
+#if defined(__x86_64__)
+    if (K.lanes == 16) return read_512(x.data(), x.size());
+    if (K.lanes == 8) return read_256(x.data(), x.size());
+#endif
+    return read_128(x.data(), x.size());
+}
+
+// What one kernel did: the best rate, and the best peak of the same moments. A machine whose clock or neighbours change
+// slows both.
+struct Result {
+    double flops = 0, bytes = 0;  // of one call: the arithmetic, and the least traffic (each operand once)
+    double seconds = 1e9, peak = 0;
+};
+
+template <class F>
+Result measure(const Kernels& K, double flops, size_t floats, F f) {
+    Result r;
+    r.flops = flops;
+    r.bytes = (double)(floats * sizeof(float));
+    f();
+    for (int turn = 0; turn < 6; ++turn) {
+        r.peak = std::max(r.peak, fma_peak(K));
+        r.seconds = std::min(r.seconds, best_time(f, 15e-3));
+    }
+    return r;
+}
+
+Result gemm(const Kernels& K, size_t m, size_t n, size_t k, size_t variant = 1) {
     Random rng;
     const auto a = random_floats(rng, m * k), b = random_floats(rng, k * n), column = random_floats(rng, n);
     const size_t panels = (n + K.gemm_cols - 1) / K.gemm_cols;
@@ -72,13 +124,10 @@ double gemm_rate(const Kernels& K, size_t m, size_t n, size_t k, size_t repeat =
     g.c = c.data();
     g.ldc = (ptrdiff_t)n;
     g.epilogue = {steps.data(), steps.size()};
-    const double t = best_time([&] {
-        for (size_t r = 0; r < repeat; ++r) K.gemm_f32(g, 0, m, 0, panels);
-    });
-    return 2e-9 * (double)(m * n * k * repeat) / t;
+    return measure(K, 2.0 * (double)(m * n * k), m * k + k * n + m * n, [&] { K.gemm_f32(g, 0, m, 0, panels); });
 }
 
-double gemm_s8_rate(const Kernels& K, size_t m, size_t n, size_t k) {
+Result gemm_s8(const Kernels& K, size_t m, size_t n, size_t k) {
     std::vector<uint8_t> a(m * k, 3);
     std::vector<int8_t> b(n * k, 5);
     const size_t panels = (n + K.gemm_s8_cols - 1) / K.gemm_s8_cols;
@@ -93,10 +142,10 @@ double gemm_s8_rate(const Kernels& K, size_t m, size_t n, size_t k) {
     g.b = packed.data();
     g.c = c.data();
     g.ldc = (ptrdiff_t)n;
-    return 2e-9 * (double)(m * n * k) / best_time([&] { K.gemm_s8(g, 0, m, 0, panels); });
+    return measure(K, 2.0 * (double)(m * n * k), (m * k + k * n) / 4 + m * n, [&] { K.gemm_s8(g, 0, m, 0, panels); });
 }
 
-double conv_rate(const Kernels& K, size_t h, size_t cin, size_t cout, size_t k, size_t s) {
+Result conv(const Kernels& K, size_t h, size_t cin, size_t cout, size_t k, size_t s) {
     Random rng;
     Window w;
     w.in[1] = w.in[2] = h;
@@ -124,10 +173,11 @@ double conv_rate(const Kernels& K, size_t h, size_t cin, size_t cout, size_t k, 
     c.b = packed.data();
     c.c = y.data();
     c.ldc = (ptrdiff_t)cout;
-    return 2e-9 * (double)(pixels * taps * cin * cout) / best_time([&] { K.conv_f32(c, 0, pixels, 0, panels); });
+    return measure(K, 2.0 * (double)(pixels * taps * cin * cout), x.size() + b.size() + y.size(),
+                   [&] { K.conv_f32(c, 0, pixels, 0, panels); });
 }
 
-double depthwise_rate(const Kernels& K, size_t h, size_t channels, size_t k, size_t s, size_t variant) {
+Result depthwise(const Kernels& K, size_t h, size_t channels, size_t k, size_t s, size_t variant) {
     Random rng;
     DepthwiseF32 d;
     d.in_h = d.in_w = h;
@@ -149,46 +199,89 @@ double depthwise_rate(const Kernels& K, size_t h, size_t channels, size_t k, siz
     d.y = y.data();
     d.y_row_stride = (ptrdiff_t)(channels * d.out_w);
     d.epilogue = {steps.data(), steps.size()};
-    return 2e-9 * (double)(d.out_h * d.out_w * channels * k * k) / best_time([&] { K.depthwise_f32(d, 0, d.out_h); });
+    return measure(K, 2.0 * (double)(y.size() * k * k), x.size() + w.size() + y.size(),
+                   [&] { K.depthwise_f32(d, 0, d.out_h); });
 }
 
-double map_rate(const Kernels& K, Unary fn) {
+Result map(const Kernels& K, Unary fn) {
     Random rng;
     const auto x = random_floats(rng, 4096, 0.1f, 3);
     std::vector<float> y(4096);
-    return 4096e-9 / best_time([&] { K.map_f32(fn, 4096, x.data(), y.data(), 0.1f, 1); });
+    return measure(K, 4096, 2 * 4096, [&] { K.map_f32(fn, 4096, x.data(), y.data(), 0.1f, 1); });
 }
 
-}  // namespace
+// {m, n, k}
+constexpr size_t gemms[][3] = {{256, 256, 256}, {1024, 1024, 1024}, {1, 1000, 2048}, {1, 256, 256}, {1, 384, 384},
+                               {2, 512, 512},   {3, 512, 512},      {4, 512, 512},   {5, 512, 512}, {128, 3072, 768}};
 
-void bench(const Kernels& K) {
-    const double peak = fma_peak(K);
-    std::printf("%s: multiply-add peak %.1f GFLOP/s\n", K.isa, peak);
-    const auto line = [&](const std::string& what, double rate) {
-        std::printf("  %-42s %7.1f GFLOP/s %5.1f %%\n", what.c_str(), rate, 100 * rate / peak);
-    };
-    const size_t gemms[][3] = {{256, 256, 256}, {1, 1000, 2048},  {1, 256, 256},   {2, 512, 512},  {3, 512, 512},
-                               {4, 512, 512},   {5, 512, 512},    {49, 160, 960},  {3136, 64, 64}, {3136, 24, 144},
-                               {784, 512, 128}, {196, 1024, 256}, {128, 3072, 768}};
-    for (const auto& g : gemms) line(name("gemm m n k", {g[0], g[1], g[2]}), gemm_rate(K, g[0], g[1], g[2]));
-    line("gemm 784 192 32 bias + gelu", gemm_rate(K, 784, 192, 32, 1, 6));
-    const size_t convs[][5] = {{56, 64, 64, 3, 1},  {28, 128, 128, 3, 1}, {14, 256, 256, 3, 1},
-                               {7, 512, 512, 3, 1}, {224, 3, 32, 3, 2},   {56, 64, 128, 3, 2}};
-    for (const auto& c : convs)
-        line(name("conv h cin cout k s", {c[0], c[1], c[2], c[3], c[4]}), conv_rate(K, c[0], c[1], c[2], c[3], c[4]));
-    const size_t depthwise[][5] = {{112, 32, 3, 1, 1}, {112, 96, 3, 2, 1}, {56, 144, 3, 1, 1},
-                                   {28, 192, 3, 1, 1}, {14, 384, 3, 1, 1}, {14, 576, 3, 2, 1},
-                                   {7, 960, 3, 1, 1},  {28, 120, 5, 1, 1}, {14, 480, 5, 1, 4}};
-    for (const auto& d : depthwise)
-        line(name("depthwise h c k s epilogue", {d[0], d[1], d[2], d[3], d[4]}),
-             depthwise_rate(K, d[0], d[1], d[2], d[3], d[4] == 4 ? 6 : 1));
-    line("gemm_s8 784 128 512", gemm_s8_rate(K, 784, 128, 512));
-    const std::pair<const char*, Unary> maps[] = {{"relu", Unary::relu},     {"exp", Unary::exp},
+// The 1 x 1 convolutions of two models: {pixels, channels out, channels in}.
+constexpr size_t mobilenetv2[][3] = {{12544, 16, 32}, {12544, 96, 16}, {3136, 24, 96}, {3136, 144, 24}, {3136, 24, 144},
+                                     {784, 32, 144},  {784, 192, 32},  {784, 32, 192}, {196, 64, 192},  {196, 384, 64},
+                                     {196, 64, 384},  {196, 96, 384},  {196, 576, 96}, {196, 96, 576},  {49, 160, 576},
+                                     {49, 960, 160},  {49, 160, 960},  {49, 320, 960}, {49, 1280, 320}};
+constexpr size_t resnet50[][3] = {{3136, 64, 64},   {3136, 256, 64},  {3136, 64, 256},  {3136, 128, 256},
+                                  {784, 512, 128},  {784, 128, 512},  {784, 256, 512},  {784, 512, 256},
+                                  {196, 1024, 256}, {196, 256, 1024}, {196, 512, 1024}, {196, 1024, 512},
+                                  {49, 2048, 512},  {49, 512, 2048},  {49, 2048, 1024}};
+
+// {side, channels in, channels out, kernel, stride}, padded so that stride 1 keeps the side.
+constexpr size_t convs[][5] = {{56, 64, 64, 3, 1},   {28, 128, 128, 3, 1}, {14, 256, 256, 3, 1}, {7, 512, 512, 3, 1},
+                               {56, 128, 128, 3, 2}, {28, 256, 256, 3, 2}, {14, 512, 512, 3, 2}, {56, 64, 128, 3, 2},
+                               {224, 3, 64, 7, 2},   {224, 3, 32, 3, 2}};
+
+// The depthwise convolutions of MobileNetV2, of EfficientNet-B0 and of MobileNetV3-Small: {side, channels, kernel,
+// stride}, padded in the same way.
+constexpr size_t depthwises[][4] = {{112, 32, 3, 1}, {112, 96, 3, 2}, {56, 144, 3, 1}, {56, 144, 3, 2}, {28, 192, 3, 1},
+                                    {28, 192, 3, 2}, {14, 384, 3, 1}, {14, 576, 3, 1}, {14, 576, 3, 2}, {7, 960, 3, 1},
+                                    {56, 144, 5, 2}, {28, 240, 5, 1}, {28, 240, 3, 2}, {14, 480, 3, 1}, {14, 480, 5, 1},
+                                    {14, 672, 5, 1}, {14, 672, 5, 2}, {7, 1152, 5, 1}, {7, 1152, 3, 1}, {112, 16, 3, 2},
+                                    {56, 72, 3, 2},  {28, 88, 3, 1},  {28, 96, 5, 2},  {14, 240, 5, 1}, {14, 120, 5, 1},
+                                    {14, 144, 5, 1}, {14, 288, 5, 2}, {7, 576, 5, 1}};
+
+constexpr std::pair<const char*, Unary> maps[] = {{"relu", Unary::relu},     {"exp", Unary::exp},
                                                   {"tanh", Unary::tanh},     {"sigmoid", Unary::sigmoid},
                                                   {"erf", Unary::erf},       {"log", Unary::log},
                                                   {"sin", Unary::sin},       {"silu", Unary::silu},
-                                                  {"gelu", Unary::gelu_erf}, {"gelu tanh", Unary::gelu_tanh}};
-    for (const auto& m : maps) std::printf("  %-42s %7.2f G/s\n", m.first, map_rate(K, m.second));
+                                                  {"gelu", Unary::gelu_erf}, {"gelu_tanh", Unary::gelu_tanh}};
+
+}  // namespace
+
+void bench(const Kernels& K, bool json) {
+    if (!json) std::printf("%s: multiply-add peak %.1f GFLOP/s\n", K.isa, 1e-9 * fma_peak(K));
+    const auto report = [&](const char* group, const std::string& shape, const Result& r) {
+        const double rate = r.flops / r.seconds;
+        if (json)
+            std::printf(
+                "{\"isa\": \"%s\", \"group\": \"%s\", \"shape\": \"%s\", \"flops\": %.0f, \"bytes\": %.0f, "
+                "\"seconds\": %.4e, \"peak\": %.4e}\n",
+                K.isa, group, shape.c_str(), r.flops, r.bytes, r.seconds, r.peak);
+        else if (!std::strcmp(group, "map"))
+            std::printf("  %-14s %-20s %8.2f G/s\n", group, shape.c_str(), 1e-9 * rate);
+        else
+            std::printf("  %-14s %-20s %8.1f GFLOP/s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
+                        100 * rate / r.peak);
+        std::fflush(stdout);
+    };
+    for (const size_t kilobytes : {16, 256, 8192}) {  // from L1, from L2, from L3 where there is one
+        const double rate = read_rate(K, kilobytes << 10);
+        if (json)
+            std::printf("{\"isa\": \"%s\", \"group\": \"read\", \"shape\": \"%zu\", \"bytes_per_second\": %.4e}\n",
+                        K.isa, kilobytes, rate);
+        else
+            std::printf("  %-14s %-20s %8.1f GB/s\n", "read", (std::to_string(kilobytes) + " kB").c_str(), 1e-9 * rate);
+    }
+    for (const auto& g : gemms) report("gemm", sizes({g[0], g[1], g[2]}), gemm(K, g[0], g[1], g[2]));
+    report("gemm gelu", sizes({784, 192, 32}), gemm(K, 784, 192, 32, 6));
+    for (const auto& g : mobilenetv2) report("1x1 mobilenet", sizes({g[0], g[1], g[2]}), gemm(K, g[0], g[1], g[2]));
+    for (const auto& g : resnet50) report("1x1 resnet", sizes({g[0], g[1], g[2]}), gemm(K, g[0], g[1], g[2]));
+    for (const auto& c : convs)
+        report("conv", sizes({c[0], c[1], c[2], c[3], c[4]}), conv(K, c[0], c[1], c[2], c[3], c[4]));
+    for (const auto& d : depthwises)
+        report(d[3] == 1 ? "depthwise" : "depthwise s2", sizes({d[0], d[1], d[2], d[3]}),
+               depthwise(K, d[0], d[1], d[2], d[3], 1));
+    report("depthwise gelu", sizes({14, 480, 5, 1}), depthwise(K, 14, 480, 5, 1, 6));
+    report("gemm int8", sizes({784, 128, 512}), gemm_s8(K, 784, 128, 512));
+    for (const auto& m : maps) report("map", m.first, map(K, m.second));
 }
 
 }  // namespace linnet::kernels::test

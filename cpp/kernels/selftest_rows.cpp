@@ -28,15 +28,15 @@ void map_case(const Kernels& K, Tally& tally, Random& rng, Unary fn) {
         K.map_f32(fn, n, same.data(), same.data(), a, b);
         for (size_t i = 0; i < n; ++i) {
             const double want = reference_unary(fn, x[i], a, b);
-            const double error = std::fabs(y[i] - want) / (1e-6 + std::fabs(want));
+            const double error = std::fabs(y[i] - want) / (1e-6 + std::fabs(fn == Unary::gelu_erf ? x[i] : want));
             if (!(error <= worst)) worst = error, worst_at = x[i];
         }
         tally.check(y.intact() && same.intact() && !std::memcmp(y.data(), same.data(), n * 4),
                     name("map_f32 guard or in place, fn n", {(size_t)fn, n}));
     }
-    // Cancellation in gelu and the like is absolute, not relative: 1e-6 is added to the divisor above.
+    // Cancellation is absolute, not relative: 1e-6 is added to the divisor above, which for gelu_erf is |x|.
     tally.check(
-        worst < 2e-6 || (worst < 0.12 && fn == Unary::gelu_tanh),
+        worst < (fn == Unary::gelu_erf ? 2e-7 : 2e-6),
         name("map_f32 fn", {(size_t)fn}) + " error " + std::to_string(worst) + " at " + std::to_string(worst_at));
     // Special values.
     const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-40f, 3e38f, -3e38f};
@@ -148,12 +148,12 @@ void test_elementwise(const Kernels& K, Tally& tally) {
     Random rng;
     for (int fn = 0; fn < (int)Unary::count; ++fn) map_case(K, tally, rng, (Unary)fn);
     const double loose = std::strcmp(K.isa, "generic") ? 1 : 1.5;  // no fused multiply-add there
-    ulp_case(K, tally, Unary::exp, -103, 88.7f, 2 * loose);
+    ulp_case(K, tally, Unary::exp, -103, 88.7f, 3 * loose);
     ulp_case(K, tally, Unary::log, 1e-30f, 4, 2 * loose);
     ulp_case(K, tally, Unary::log, 4, 1e30f, 2 * loose);
     ulp_case(K, tally, Unary::tanh, -10, 10, 3 * loose);
-    ulp_case(K, tally, Unary::erf, -5, 5, 3 * loose);
-    ulp_case(K, tally, Unary::sigmoid, -80, 20, 3 * loose);
+    ulp_case(K, tally, Unary::erf, -5, 5, 6 * loose);
+    ulp_case(K, tally, Unary::sigmoid, -80, 20, 4 * loose);
     ulp_case(K, tally, Unary::sin, -3, 3, 2 * loose);
     ulp_case(K, tally, Unary::cos, -1.5f, 1.5f, 2 * loose);
     far_angle_case(K, tally, Unary::sin);
@@ -243,8 +243,9 @@ void test_rows(const Kernels& K, Tally& tally) {
     }
     for (const size_t es : {1, 2, 4, 8})
         for (const size_t rows : {1, 3, 4, 5, 16, 17, 40})
-            for (const size_t cols : {1, 2, 4, 7, 16, 33}) {
-                const size_t ss = cols + 1, ds = rows + 2;
+            for (const size_t cols : {1, 2, 3, 4, 7, 16, 33, 100}) {
+                const bool dense = rng.below(2) != 0;
+                const size_t ss = dense ? cols : cols + 1, ds = dense ? rows : rows + 2;
                 Edged<uint8_t> src(((rows - 1) * ss + cols) * es);
                 for (auto& v : src) v = (uint8_t)rng.next();
                 Guarded<uint8_t> dst(cols * ds * es);

@@ -27,6 +27,11 @@ LINNET_INLINE f32 max(f32 a, f32 b) { return _mm256_max_ps(a, b); }
 LINNET_INLINE f32 min(f32 a, f32 b) { return _mm256_min_ps(a, b); }
 // Makes v a register: GCC otherwise repeats a load at every use, or moves it where registers are short.
 LINNET_INLINE void keep(f32& v) { __asm__("" : "+x"(v)); }
+// acc += a b. GCC, left to choose, also takes the forms of the instruction that overwrite a or b, and spills for it.
+#define LINNET_ACCUMULATE
+LINNET_INLINE void accumulate(f32& acc, f32 a, f32 b) {
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(a), "xm"(b));
+}
 LINNET_INLINE f32 round_even(f32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 LINNET_INLINE f32 sqrt(f32 x) { return _mm256_sqrt_ps(x); }
 LINNET_INLINE f32 floor(f32 x) { return _mm256_floor_ps(x); }

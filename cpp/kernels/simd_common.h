@@ -32,6 +32,21 @@ LINNET_INLINE f32 load(const float* p) {
     return v;
 }
 LINNET_INLINE void store(float* p, f32 v) { __builtin_memcpy(p, &v, sizeof v); }
+#ifdef LINNET_HALF
+LINNET_INLINE f32h load_half(const float* p) {
+    f32h v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+LINNET_INLINE void store_half(float* p, f32h v) { __builtin_memcpy(p, &v, sizeof v); }
+LINNET_INLINE f32h clip_half(f32h v, float lo, float hi) {
+    const f32h l = f32h{} + lo, h = f32h{} + hi;
+    v = v < l ? l : v;  // keeps NaN, as clip does
+    return v > h ? h : v;
+}
+#else
+constexpr int half_lanes = 0;
+#endif
 // n >= 1; the whole vector if n >= lanes.
 LINNET_INLINE f32 load_some(const float* p, size_t n) { return n >= (size_t)lanes ? load(p) : load_n(p, n); }
 LINNET_INLINE void store_some(float* p, f32 v, size_t n) {
@@ -56,6 +71,9 @@ LINNET_INLINE void store_narrow(T* p, i32 x) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
+#ifndef LINNET_ACCUMULATE
+LINNET_INLINE void accumulate(f32& acc, f32 a, f32 b) { acc = fma(a, b, acc); }
+#endif
 LINNET_INLINE i32 bits(f32 x) { return (i32)x; }
 LINNET_INLINE f32 from_bits(i32 x) { return (f32)x; }
 LINNET_INLINE f32 to_float(i32 x) { return __builtin_convertvector(x, f32); }

@@ -3,9 +3,27 @@
 
 namespace linnet::kernels::LINNET_ISA {
 
+// Between R planes and pixels of R channels: a loop that compilers turn into shuffles.
+template <size_t R, class T>
+static __attribute__((noinline)) void interleave(size_t cols, const T* __restrict src, ptrdiff_t src_stride,
+                                                 T* __restrict dst) noexcept {
+    for (size_t c = 0; c < cols; ++c)
+        unroll<(int)R>(LINNET_LAMBDA(r) { dst[c * R + r] = src[r * src_stride + (ptrdiff_t)c]; });
+}
+template <size_t C, class T>
+static __attribute__((noinline)) void deinterleave(size_t rows, const T* __restrict src, T* __restrict dst,
+                                                   ptrdiff_t dst_stride) noexcept {
+    for (size_t r = 0; r < rows; ++r)
+        unroll<(int)C>(LINNET_LAMBDA(c) { dst[c * dst_stride + (ptrdiff_t)r] = src[r * C + c]; });
+}
+
 template <class T>
 static __attribute__((noinline)) void transpose_typed(size_t rows, size_t cols, const T* src, ptrdiff_t src_stride,
                                                       T* dst, ptrdiff_t dst_stride) noexcept {
+    if constexpr (sizeof(T) == 4 || sizeof(T) == 1) {  // pictures
+        if (rows == 3 && dst_stride == 3) return interleave<3>(cols, src, src_stride, dst);
+        if (cols == 3 && src_stride == 3) return deinterleave<3>(rows, src, dst, dst_stride);
+    }
     constexpr size_t block = 16, inner = 4;
     for (size_t r0 = 0; r0 < rows; r0 += block)
         for (size_t c0 = 0; c0 < cols; c0 += block) {

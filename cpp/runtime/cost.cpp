@@ -33,6 +33,12 @@ int64_t convolution(const Operands& o, size_t weights) {
     return checked_mul(product_of(o.output()), product(w, 1, w.size()));
 }
 int64_t conv(const Operands& o) { return convolution(o, 1); }
+// x [N, H, W, C], w1 [M, C, 1, 1], bias, w2 [M, 1, kh, kw]: rows that bands compute twice are not counted twice.
+int64_t pointwise_depthwise(const Operands& o) {
+    if (!o.has_input(0) || !o.has_input(1)) return 0;
+    const Shape &x = o.input(0), &w = o.input(1);
+    return checked_add(checked_mul(product_of(x), w[0]), convolution(o, 3));
+}
 int64_t qlinear_conv(const Operands& o) { return convolution(o, 3); }
 
 // Weights [C, M / group, taps ...]: each input element is scattered over one row of them.
@@ -143,6 +149,7 @@ struct Cost {
 // By name alone: the internal operators are called like the ONNX ones they stand for.
 constexpr std::array kCosts{
     Cost{"Conv", conv},
+    Cost{"PointwiseDepthwise", pointwise_depthwise},
     Cost{"ConvInteger", conv},
     Cost{"QLinearConv", qlinear_conv},
     Cost{"ConvTranspose", conv_transpose},

@@ -10,10 +10,10 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +31,7 @@ REST = 0.08
 Array = npt.NDArray[np.generic]
 Feeds = dict[str, Array]
 Call = Callable[[Feeds], list[Array]]
+Open = Callable[[Path, int], Call]
 Seconds = npt.NDArray[np.float64]
 
 
@@ -109,57 +110,70 @@ def forget_peak() -> None:
         pass
 
 
-def open_session(runtime: str, path: str | Path, threads: int) -> Call:
-    """Open ``path`` in ``runtime``, a module with onnxruntime's Python API; return a function from feeds to outputs."""
-    module = importlib.import_module(runtime)
-    options = module.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = module.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda feeds: list(session.run(None, feeds))
+def runtime(name: str) -> Open:
+    """How the runtime ``name`` opens a model.
+
+    ``name`` is a module with onnxruntime's Python API, or ``module:function``: a function without arguments that
+    imports a runtime and returns how it opens a model. Either way importing is done when this returns.
+    """
+    if ":" in name:
+        module, function = name.split(":")
+        start: Callable[[], Open] = getattr(importlib.import_module(module), function)
+        return start()
+    api = importlib.import_module(name)
+
+    def open_model(path: Path, threads: int) -> Call:
+        options = api.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        session = api.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return lambda feeds: list(session.run(None, feeds))
+
+    return open_model
 
 
-def memory(opener: str, path: str | Path, feeds: Feeds, threads: int = 1, runs: int = 3) -> int:
-    """Bytes that opening the model and running it add at the peak to a fresh Python process that has numpy.
+def fresh(name: str, path: str | Path, feeds: Feeds, threads: int = 1, runs: int = 3) -> dict[str, float]:
+    """What the runtime ``name`` (see ``runtime``) needs in a fresh Python process that has numpy.
 
-    ``opener`` is a runtime for ``open_session``, or ``module:function`` with a function (path, threads) -> call.
-    Raises RuntimeError with the child's messages when it fails.
+    ``open`` and ``first``: seconds for opening the model and for the first run, the runtime being imported already.
+    ``memory``: bytes that importing the runtime, opening the model and ``runs`` runs add at the peak.
+    Raises RuntimeError with the child's messages when it fails, or the signal that ended it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        inputs = Path(folder) / "feeds.npz"
+        inputs, output = Path(folder) / "feeds.npz", Path(folder) / "result.json"
         arrays: dict[str, Any] = {f"x{i}": value for i, value in enumerate(feeds.values())}
         np.savez(inputs, **arrays)
         # By its path, not as a module of this package: the child must not import Linnet unless it is what is measured.
-        command = [
-            sys.executable,
-            str(Path(__file__).resolve()),
-            opener,
-            str(path),
-            str(inputs),
-            json.dumps(list(feeds)),
-        ]
-        command += [str(threads), str(runs)]
+        command = [sys.executable, str(Path(__file__).resolve()), name, str(path), str(inputs), json.dumps(list(feeds))]
+        command += [str(threads), str(runs), str(output)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
-    if done.returncode != 0:
-        raise RuntimeError(f"measuring the memory of {opener} failed:\n{done.stderr.strip()[-2000:]}")
-    return int(done.stdout.strip().splitlines()[-1])
+        if done.returncode == 0:
+            result: dict[str, float] = json.loads(output.read_text())
+            return result
+    end = f"ended by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else done.stderr.strip()[-2000:]
+    raise RuntimeError(f"{name} failed in a process of its own: {end}")
 
 
-def _memory_child(opener: str, path: str, inputs: str, names: str, threads: str, runs: str) -> int:
+def memory(name: str, path: str | Path, feeds: Feeds, threads: int = 1) -> int:
+    """The ``memory`` of ``fresh``."""
+    return int(fresh(name, path, feeds, threads)["memory"])
+
+
+def _child(name: str, path: str, inputs: str, names: str, threads: str, runs: str, output: str) -> None:
     with np.load(inputs) as file:
         feeds = {name: file[f"x{i}"] for i, name in enumerate(json.loads(names))}
-    if ":" in opener:
-        module, function = opener.split(":")
-        start: Callable[[str, int], Call] = getattr(importlib.import_module(module), function)
-    else:
-        start = functools.partial(open_session, opener)
     forget_peak()
     before = resident()
-    call = start(path, int(threads))
+    open_model = runtime(name)
+    times = [time.perf_counter()]
+    call = open_model(Path(path), int(threads))
+    times.append(time.perf_counter())
     for _ in range(int(runs)):
         call(feeds)
-    return peak_resident() - before
+        times.append(time.perf_counter())
+    result = {"open": times[1] - times[0], "first": times[2] - times[1], "memory": peak_resident() - before}
+    Path(output).write_text(json.dumps(result))  # not to stdout, where some runtimes write, too
 
 
 def summary(times: Seconds) -> dict[str, float]:
@@ -189,4 +203,4 @@ def size(count: float) -> str:
 
 if __name__ == "__main__":
     del sys.path[0]  # this package's own folder, put there because the script is run by its path
-    print(_memory_child(*sys.argv[1:]))
+    _child(*sys.argv[1:])

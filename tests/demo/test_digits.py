@@ -19,7 +19,7 @@ from linnet.demo.__main__ import main
 def test_held_out_digits_are_read() -> None:
     digits = _data.held_out()
     assert digits.images.shape == (450, 8, 8)
-    run = _measure.open_session("linnet", _data.MODEL, 1)
+    run = _measure.runtime("linnet")(_data.MODEL, 1)
     (chances,) = run({"image": _data.model_input(digits.images)})
     assert chances.shape == (450, 10)
     np.testing.assert_allclose(np.asarray(chances, np.float64).sum(1), 1.0, atol=1e-5)

@@ -129,12 +129,12 @@ void copy_box(const Parallel& parallel, DType dtype, const Shape& sizes, const v
         axes.erase(axes.begin() + row_axis);
     }
 
-    // Pieces that fit the first-level cache: squares for a transpose, long runs otherwise.
+    // Pieces that fit the first-level cache: about square for a transpose, long runs otherwise.
     int64_t piece_cols = std::max<int64_t>(1, kGrainBytes / block.bytes);
-    if (block.mode == Mode::transpose) piece_cols = 64;
+    if (block.mode == Mode::transpose) piece_cols = rows.size < 64 ? 4096 / rows.size : 64;
     piece_cols = std::min(cols.size, piece_cols);
     int64_t piece_rows = std::max<int64_t>(1, kGrainBytes / (piece_cols * block.bytes));
-    if (block.mode == Mode::transpose) piece_rows = 64;
+    if (block.mode == Mode::transpose) piece_rows = 4096 / std::min<int64_t>(64, piece_cols);
     piece_rows = std::min(rows.size, piece_rows);
     const int64_t across = pieces(cols.size, piece_cols), down = pieces(rows.size, piece_rows);
     int64_t units = across * down;

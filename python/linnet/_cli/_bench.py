@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,9 +176,9 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def _open(runtime: str, path: str, threads: int, feeds: dict[str, Any]) -> tuple[Row, Any]:
-    importlib.import_module(runtime)
+    open_model = _measure.runtime(runtime)
     started = time.perf_counter()
-    call = _measure.open_session(runtime, path, threads)
+    call = open_model(Path(path), threads)
     load = time.perf_counter() - started
     started = time.perf_counter()
     call(feeds)

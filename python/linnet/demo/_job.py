@@ -59,7 +59,7 @@ def read_digits(runtimes: list[str], digits: Digits, seconds: float, say: Callab
     calls: dict[str, Callable[[], object]] = {}
     for name in runtimes:
         say(f"reading {len(singles)} digits with {name}")
-        run = _measure.open_session(name, MODEL, 1)
+        run = _measure.runtime(name)(MODEL, 1)
         chances = np.concatenate([np.asarray(run(feeds)[0], np.float32) for feeds in singles])
         results.append(Result(name, str(importlib.import_module(name).__version__), chances))
         calls[name] = _reader(run, singles)

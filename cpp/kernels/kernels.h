@@ -244,7 +244,7 @@ struct Kernels {
     size_t (*pack_depthwise_f32_size)(size_t taps, size_t channels) noexcept;
     void (*pack_depthwise_f32)(size_t taps, size_t channels, const float* w, ptrdiff_t tap_stride,
                                ptrdiff_t channel_stride, float* out) noexcept;
-    // Output rows [row_begin, row_end); tiles are two rows high, so even splits are best.
+    // Output rows [row_begin, row_end). Tiles are up to three rows high: splits into fewer rows cost some speed.
     void (*depthwise_f32)(const DepthwiseF32&, size_t row_begin, size_t row_end) noexcept;
     // Output pixels [begin, end).
     void (*max_pool_f32)(const PoolF32&, size_t begin, size_t end) noexcept;

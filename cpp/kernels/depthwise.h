@@ -1,180 +1,364 @@
-// Depthwise convolution: a register tile of output pixels, one vector of channels at a time. Every input pixel of the
-// tile is a pointer, to the zero row where it lies in the padding: edges cost nothing and need no variants.
+// Depthwise convolution: a register tile of output pixels, one vector of channels at a time. Input pixels that may lie
+// in the padding are reached by pointers, to the zero row where they do: edges cost nothing and need no variants. Every
+// output is one chain of multiply-adds in the order of the taps, those above and below the image left out, so that its
+// bits do not depend on the tile it falls into.
 #pragma once
 
 #include "kernels/epilogue.h"
 
 namespace linnet::kernels::LINNET_ISA {
 
-constexpr int dw_cols = 4, dw_rows = 2;
-constexpr size_t dw_chunk = 128;  // channels between two runs of an epilogue that is not free
+constexpr size_t dw_few = dw_cols / 2;  // fewest columns of a dw_run
+constexpr size_t dw_any_cols = 12,
+                 dw_partial_cols = 4;  // most columns of a dw_any, with less than a vector of channels
+constexpr size_t dw_pixels = 1024;     // pointers of a tile
+constexpr size_t dw_buffer = 4096;     // floats between two runs of an epilogue that is not free
 
 static size_t pack_depthwise_f32_size(size_t taps, size_t channels) noexcept {
     return (channels + lanes - 1) / lanes * lanes * taps;
 }
 
-// [channels / lanes][tap][lanes]: one pointer reaches every tap of a vector of channels.
+// Where a vector of channels begins. The last one overlaps the one before it rather than being partial.
+LINNET_INLINE size_t dw_channel(size_t vector, size_t channels) {
+    const size_t c = vector * lanes;
+    return channels < (size_t)lanes || c + lanes <= channels ? c : channels - lanes;
+}
+
+// [vector of channels][tap][lanes]: one pointer reaches every tap of a vector.
 static void pack_depthwise_f32(size_t taps, size_t channels, const float* w, ptrdiff_t tap_stride,
                                ptrdiff_t channel_stride, float* out) noexcept {
-    for (size_t c = 0; c < channels; c += lanes)
+    for (size_t v = 0; v * lanes < channels; ++v)
         for (size_t t = 0; t < taps; ++t)
-            for (size_t i = 0; i < (size_t)lanes; ++i)
-                *out++ = c + i < channels ? w[(ptrdiff_t)t * tap_stride + (ptrdiff_t)(c + i) * channel_stride] : 0.0f;
+            for (size_t i = 0; i < (size_t)lanes; ++i) {
+                const size_t c = dw_channel(v, channels) + i;
+                *out++ = c < channels ? w[(ptrdiff_t)t * tap_stride + (ptrdiff_t)c * channel_stride] : 0.0f;
+            }
 }
 
-LINNET_INLINE const float* dw_pixel(const DepthwiseF32& d, ptrdiff_t ih, ptrdiff_t iw) {
-    if (ih < 0 || iw < 0 || ih >= (ptrdiff_t)d.in_h || iw >= (ptrdiff_t)d.in_w) return d.zero;
-    return d.x + ih * d.x_row_stride + iw * d.x_stride;
-}
-
-// One vector of channels of a TR x TC tile. in[r][c]: the input pixels it needs; w: the packed taps.
-template <int KH, int KW, int S, int TR, int TC, class Load, class Store>
-LINNET_INLINE void dw_vector(const float* const* in, const float* w, f32 bias, Load load_x, Store store_y) {
-    constexpr int IR = (TR - 1) * S + KH, IC = (TC - 1) * S + KW;
-    f32 acc[TR][TC];
-    unroll<TR>(LINNET_LAMBDA(r) { unroll<TC>(LINNET_LAMBDA(q) { acc[r][q] = bias; }); });
-    unroll<IR>(LINNET_LAMBDA(ir) {
-        unroll<IC>(LINNET_LAMBDA(ic) {
-            const f32 x = load_x(in[ir * IC + ic]);
-            unroll<TR>(LINNET_LAMBDA(r) {
-                constexpr int i = ir - r * S;
-                if constexpr (i >= 0 && i < KH)
-                    unroll<TC>(LINNET_LAMBDA(q) {
-                        constexpr int j = ic - q * S;
-                        if constexpr (j >= 0 && j < KW) acc[r][q] = fma(x, load(w + (i * KW + j) * lanes), acc[r][q]);
-                    });
-            });
-        });
-    });
-    // Backwards: see DwTile::out.
-    unroll<TR>(LINNET_LAMBDA(r) {
-        unroll<TC>(LINNET_LAMBDA(q) { store_y(Int<TR - 1 - r>{}, Int<TC - 1 - q>{}, acc[TR - 1 - r][TC - 1 - q]); });
-    });
-}
-
-// Where a tile reads and writes. Columns beyond the output go to column 0, whose own value is stored last.
-template <int KH, int KW, int S, int TR, int TC>
+// A tile of outputs, and how to reach the pixels it needs. Its columns are neighbours, or `phases` apart (DwPlan).
 struct DwTile {
-    static constexpr int IR = (TR - 1) * S + KH, IC = (TC - 1) * S + KW;
-    const float* in[IR * IC];
-    float* out[TR * TC];
+    const float* in[dw_pixels];  // [unit]...: a unit is a kernel row (dw_run) or a tap (dw_any)
+    size_t units;
+    ptrdiff_t in_col;    // from a column of the input to the next one that is needed
+    bool inside;         // no column lies beside the image
+    size_t channels;     // of this call: at least a vector, unless that is all there are
+    ptrdiff_t at;        // the first of them
+    const float* w;      // its packed taps of unit 0
+    ptrdiff_t w_step;    // from a vector's to the next's
+    const float* init;   // what sums begin with
+    ptrdiff_t init_col;  // 0: one for all columns
+    float* y;            // channel `at` of the first output
+    ptrdiff_t y_row, y_col;
+    float lo, hi;
+    size_t count;  // tiles side by side, these apart
+    ptrdiff_t in_step, y_step;
+};
 
-    LINNET_MEMBER void place(const DepthwiseF32& d, size_t oh, size_t ow) {
-        for (int r = 0; r < IR; ++r)
-            for (int c = 0; c < IC; ++c)
-                in[r * IC + c] = dw_pixel(d, (ptrdiff_t)(oh * S) - d.pad_top + r, (ptrdiff_t)(ow * S) - d.pad_left + c);
-        for (int r = 0; r < TR; ++r)
-            for (int q = 0; q < TC; ++q)
-                out[r * TC + q] = d.y + (ptrdiff_t)(oh + r) * d.y_row_stride +
-                                  (ptrdiff_t)(ow + q < d.out_w ? ow + q : ow) * d.y_stride;
+// p + I * step. x86 reaches 1, 2, 4 and 8 times a register without an instruction; GCC is kept from finding out that
+// the four steps are multiples of one, which it would then compute again and again.
+struct DwSteps {
+    ptrdiff_t s1, s3, s5, s7;
+    LINNET_MEMBER explicit DwSteps(ptrdiff_t floats) {
+        s1 = floats * (ptrdiff_t)sizeof(float);
+        s3 = 3 * s1, s5 = 5 * s1, s7 = 7 * s1;
+        __asm__("" : "+r"(s1), "+r"(s3), "+r"(s5), "+r"(s7));
+    }
+    template <int I>
+    LINNET_MEMBER const float* from(const float* p) const {
+        const char* c = (const char*)p;
+        if constexpr (I >= 8) return from<I - 8>((const float*)(c + 8 * s1));
+        else if constexpr (I == 0) return p;
+        else if constexpr (I % 7 == 0) return (const float*)(c + s7);
+        else if constexpr (I % 5 == 0) return (const float*)(c + s5);
+        else if constexpr (I % 3 == 0) return (const float*)(c + I / 3 * s3);
+        else return (const float*)(c + I * s1);
     }
 };
 
-// `tiles` tiles side by side from t on, in_step and out_step apart; whole vectors of channels, epilogue in registers.
-template <int KH, int KW, int S, int TR, int TC>
-static __attribute__((noinline)) void dw_direct(const DwTile<KH, KW, S, TR, TC>& t, const Program& p, const float* w,
-                                                const float* bias, size_t whole, size_t tiles, ptrdiff_t in_step,
-                                                ptrdiff_t out_step) noexcept {
-    const f32 lo = splat(p.lo), hi = splat(p.hi);
-    for (size_t n = 0; n < tiles; ++n) {
-        ptrdiff_t at = (ptrdiff_t)n * in_step, to = (ptrdiff_t)n * out_step;
-        const float* taps = w;
-        const float* b = bias;
-        for (const float* end = bias + whole; b < end; b += lanes, at += lanes, to += lanes, taps += KH * KW * lanes) {
-            // The pointers stay in the table: there are more of them than registers, and GCC would spill them worse.
-            __asm__ volatile("" ::: "memory");
-            dw_vector<KH, KW, S, TR, TC>(
-                t.in, taps, load(b), [&](const float* x) __attribute__((always_inline)) { return load(x + at); },
-                [&](auto r, auto q, f32 v)
-                    __attribute__((always_inline)) { store(t.out[r * TC + q] + to, clip(v, lo, hi)); });
+// TR x TC outputs, kernels J wide, stride S. Of the input columns, E at either end may lie in the padding: they have
+// pointers of their own. A unit of the table, for each output row: the first column that cannot (null: the whole row is
+// above or below the image), and those 2 E.
+template <int J, int S, int TR, int TC>
+static __attribute__((noinline)) void dw_run(const DwTile& t) noexcept {
+    constexpr int IC = (TC - 1) * S + J, E = J / 2, entries = 1 + 2 * E;
+    const size_t n = t.channels;
+    const ptrdiff_t y_row = t.y_row, y_col = t.y_col;
+    const f32 lo = splat(t.lo), hi = splat(t.hi);
+    const DwSteps step(t.in_col);
+    for (size_t tile = 0; tile < t.count; ++tile) {
+        const float* w = t.w;
+        for (size_t c = 0; c < n; c += lanes, w += t.w_step) {
+            if (c + lanes > n) c = n - lanes;
+            const ptrdiff_t at = t.at + (ptrdiff_t)tile * t.in_step + (ptrdiff_t)c;
+            f32 acc[TR][TC];
+            const f32 bias = load(t.init + c);
+            unroll<TR>(LINNET_LAMBDA(r) { unroll<TC>(LINNET_LAMBDA(q) { acc[r][q] = bias; }); });
+            const float* const* in = t.in;
+            const float* taps = w;
+            for (size_t u = t.units; u; --u, in += TR * entries, taps += J * lanes)
+                unroll<(J + dw_taps - 1) / dw_taps>(LINNET_LAMBDA(group) {
+                    constexpr int from = group * dw_taps, G = J - from < dw_taps ? J - from : dw_taps;
+                    f32 wv[G];
+                    unroll<G>(LINNET_LAMBDA(g) {
+                        wv[g] = load(taps + (from + g) * lanes);
+                        keep(wv[g]);
+                    });
+                    unroll<TR>(LINNET_LAMBDA(r) {
+                        const float* const* row = in + r * entries;
+                        const float* middle = row[0];
+                        if (!middle) return;
+                        middle += at;
+                        unroll<(TC - 1) * S + G>(LINNET_LAMBDA(k) {
+                            constexpr int i = from + k;
+                            const float* p;
+                            if constexpr (i < E) p = row[1 + i] + at;
+                            else if constexpr (i >= IC - E) p = row[1 + E + i - (IC - E)] + at;
+                            else p = step.from<i - E>(middle);
+                            f32 x = load(p);
+                            if constexpr (S == 1 || (k & 1) == 0) keep(x);
+                            unroll<G>(LINNET_LAMBDA(g) {
+                                if constexpr (k >= g && (k - g) % S == 0 && (k - g) / S < TC)
+                                    acc[r][(k - g) / S] = fma(x, wv[g], acc[r][(k - g) / S]);
+                            });
+                        });
+                    });
+                });
+            float* y = t.y + (ptrdiff_t)tile * t.y_step + (ptrdiff_t)c;
+            unroll<TR>(LINNET_LAMBDA(r) {
+                float* o = y;
+                unroll<TC>(LINNET_LAMBDA(q) {
+                    store(o, clip(acc[r][q], lo, hi));
+                    o += y_col;
+                    __asm__("" : "+r"(o));
+                });
+                y += y_row;
+            });
         }
     }
 }
 
-// Channels [c, channels) of one tile through a buffer, for a partial vector and for epilogues that are not free.
-template <int KH, int KW, int S, int TR, int TC>
-static __attribute__((noinline)) void dw_buffered(const DepthwiseF32& d, const DwTile<KH, KW, S, TR, TC>& t,
-                                                  const Program& p, size_t oh, size_t ow, size_t c) noexcept {
-    const size_t cols = d.out_w - ow < (size_t)TC ? d.out_w - ow : TC;
-    float buffer[TR * TC][dw_chunk];
-    while (c < d.channels) {
-        const size_t n = d.channels - c < dw_chunk ? d.channels - c : dw_chunk;
-        for (size_t i = 0; i < n; i += lanes) {
-            const size_t left = n - i, at = c + i;
-            __asm__ volatile("" ::: "memory");
-            dw_vector<KH, KW, S, TR, TC>(
-                t.in, d.w + at * KH * KW, p.bias ? load_some(p.bias + at, left) : splat(0),
-                [&](const float* x) __attribute__((always_inline)) { return load_some(x + at, left); },
-                [&](auto r, auto q, f32 v) __attribute__((always_inline)) { store(&buffer[r * TC + q][i], v); });
-        }
-        for (size_t r = 0; r < (size_t)TR; ++r)
-            finish(p, (oh + r) * d.out_w + ow, cols, c, n, buffer[r * TC], dw_chunk, t.out[r * TC] + c, d.y_stride);
-        c += n;
-    }
-}
-
-template <int KH, int KW, int S, int TR>
-static void dw_tile_row(const DepthwiseF32& d, const Program& p, const float* bias, size_t oh) noexcept {
-    using Tile = DwTile<KH, KW, S, TR, dw_cols>;
-    const bool direct = p.rest_count == 0 && !p.add;
-    const size_t whole = direct ? d.channels / lanes * lanes : 0;
-    const ptrdiff_t top = (ptrdiff_t)(oh * S) - d.pad_top;
-    const bool rows_inside = top >= 0 && top + Tile::IR <= (ptrdiff_t)d.in_h;
-    Tile t;
-    for (size_t ow = 0; ow < d.out_w;) {
-        t.place(d, oh, ow);
-        // Tiles without any padding differ by a constant step.
-        size_t tiles = 1;
-        const ptrdiff_t left = (ptrdiff_t)(ow * S) - d.pad_left;
-        if (rows_inside && left >= 0 && whole == d.channels)
-            while (ow + (tiles + 1) * dw_cols <= d.out_w &&
-                   left + (ptrdiff_t)tiles * dw_cols * S + Tile::IC <= (ptrdiff_t)d.in_w)
-                ++tiles;
-        if (whole)
-            dw_direct<KH, KW, S, TR, dw_cols>(t, p, d.w, bias, whole, tiles, dw_cols * S * d.x_stride,
-                                              dw_cols * d.y_stride);
-        if (whole < d.channels) dw_buffered<KH, KW, S, TR, dw_cols>(d, t, p, oh, ow, whole);
-        ow += tiles * dw_cols;
-    }
-}
-
-// Any kernel, stride and dilation: one pixel, four vectors of channels.
-static __attribute__((noinline)) void dw_any(const DepthwiseF32& d, const Program& p, size_t oh, size_t ow) noexcept {
-    float buffer[dw_chunk];
-    const size_t taps = d.kernel_h * d.kernel_w;
-    for (size_t c = 0; c < d.channels; c += dw_chunk) {
-        const size_t n = d.channels - c < dw_chunk ? d.channels - c : dw_chunk;
-        for (size_t i = 0; i < n; i += lanes) store(buffer + i, p.bias ? load_some(p.bias + c + i, n - i) : splat(0));
-        for (size_t i = 0; i < d.kernel_h; ++i)
-            for (size_t j = 0; j < d.kernel_w; ++j) {
-                const float* in = dw_pixel(d, (ptrdiff_t)(oh * d.stride_h + i * d.dilation_h) - d.pad_top,
-                                           (ptrdiff_t)(ow * d.stride_w + j * d.dilation_w) - d.pad_left);
-                const float* w = d.w + c * taps + (i * d.kernel_w + j) * lanes;
-                for (size_t k = 0; k < n; k += lanes)
-                    store(buffer + k, fma(load_some(in + c + k, n - k), load(w + k * taps), load(buffer + k)));
+// Any kernel: tap by tap, one row. A unit of the table: the tap's pixel for each column (null as above).
+template <bool Whole, int TC>
+static __attribute__((noinline)) void dw_any(const DwTile& t) noexcept {
+    const size_t n = t.channels;
+    const f32 lo = splat(t.lo), hi = splat(t.hi);
+    const DwSteps step(t.in_col);
+    const auto load_c = [n](const float* p) __attribute__((always_inline)) { return Whole ? load(p) : load_n(p, n); };
+    for (size_t tile = 0; tile < t.count; ++tile) {
+        const float* taps = t.w;
+        for (size_t c = 0; c < n; c += lanes, taps += t.w_step) {
+            if (Whole && c + lanes > n) c = n - lanes;
+            const ptrdiff_t at = t.at + (ptrdiff_t)tile * t.in_step + (ptrdiff_t)c;
+            f32 acc[TC];
+            unroll<TC>(LINNET_LAMBDA(q) { acc[q] = load_c(t.init + (ptrdiff_t)c + q * t.init_col); });
+            const float* const* in = t.in;
+            const float* w = taps;
+            for (size_t u = t.units; u; --u, in += TC, w += lanes) {
+                if (!*in) continue;
+                f32 wv = load(w);
+                keep(wv);
+                if (t.inside) {
+                    const float* p = *in + at;
+                    unroll<TC>(LINNET_LAMBDA(q) { acc[q] = fma(load_c(step.from<q>(p)), wv, acc[q]); });
+                } else {
+                    unroll<TC>(LINNET_LAMBDA(q) { acc[q] = fma(load_c(in[q] + at), wv, acc[q]); });
+                }
             }
-        finish(p, oh * d.out_w + ow, 1, c, n, buffer, dw_chunk,
-               d.y + (ptrdiff_t)oh * d.y_row_stride + (ptrdiff_t)ow * d.y_stride + c, d.y_stride);
+            float* y = t.y + (ptrdiff_t)tile * t.y_step + (ptrdiff_t)c;
+            unroll<TC>(LINNET_LAMBDA(q) {
+                const f32 v = clip(acc[q], lo, hi);
+                if (Whole) store(y, v);
+                else store_n(y, v, n);
+                y += t.y_col;
+            });
+        }
     }
 }
 
-template <int K, int S>
-static void dw_fixed(const DepthwiseF32& d, const Program& p, size_t row_begin, size_t row_end) noexcept {
-    const float* bias = p.bias ? p.bias : d.zero;
-    size_t oh = row_begin;
-    for (; oh + dw_rows <= row_end; oh += dw_rows) dw_tile_row<K, K, S, dw_rows>(d, p, bias, oh);
-    for (; oh < row_end; ++oh) dw_tile_row<K, K, S, 1>(d, p, bias, oh);
+typedef void (*DwRun)(const DwTile&) noexcept;
+
+// [rows - 1][columns - dw_few]
+template <int J, int S>
+struct DwRuns {
+    static constexpr int count = dw_rows * (dw_cols - dw_few + 1);
+    template <int I>
+    static constexpr DwRun run =
+        dw_run<J, S, I / (int)(dw_cols - dw_few + 1) + 1, I % (int)(dw_cols - dw_few + 1) + (int)dw_few>;
+};
+// [columns - 1]
+template <bool Whole>
+struct DwAny {
+    static constexpr int count = Whole ? dw_any_cols : dw_partial_cols;
+    template <int I>
+    static constexpr DwRun run = dw_any<Whole, I + 1>;
+};
+template <class Runs, int N = Runs::count, int... I>
+struct DwTable : DwTable<Runs, N - 1, N - 1, I...> {};
+template <class Runs, int... I>
+struct DwTable<Runs, 0, I...> {
+    static constexpr DwRun of[] = {Runs::template run<I>...};
+};
+
+// How one layer is done. Dilated columns at stride 1 fall apart into `phases` images without dilation.
+struct DwPlan {
+    const DepthwiseF32& d;
+    const DwRun* runs = DwTable<DwAny<true>>::of;
+    size_t unit = 1, phases = 1;  // taps of a unit
+    size_t piece = 0;             // units that fit into a tile's table
+    bool direct = false;          // the epilogue is free
+    bool any() const { return unit == 1; }
+    size_t rows() const { return any() ? 1 : dw_rows; }
+    size_t cols() const { return !any() ? dw_cols : d.channels < (size_t)lanes ? dw_partial_cols : dw_any_cols; }
+    size_t units() const { return d.kernel_h * (d.kernel_w / unit); }
+    size_t entries(size_t rows, size_t cols) const { return any() ? cols : rows * (1 + d.kernel_w / 2 * 2); }
+    DwRun run(size_t rows, size_t cols) const {
+        return any() ? runs[cols - 1] : runs[(rows - 1) * (dw_cols - dw_few + 1) + cols - dw_few];
+    }
+};
+
+static const DwRun* dw_fixed(const DepthwiseF32& d) noexcept {
+    const size_t k = d.kernel_w, s = d.stride_w;
+    // dw_run's conditions: little padding, rows of some length, and a table that holds all units.
+    const ptrdiff_t edge = (ptrdiff_t)(k / 2 * d.dilation_w);
+    const ptrdiff_t span = (ptrdiff_t)((d.out_w - 1) * s + (k - 1) * d.dilation_w + 1);
+    if (d.channels < (size_t)lanes || d.pad_left > edge || span - d.pad_left - (ptrdiff_t)d.in_w > edge ||
+        d.out_w / d.dilation_w < dw_few || d.kernel_h * dw_rows * (1 + k / 2 * 2) > dw_pixels)
+        return nullptr;
+    if (k == 3 && s == 1) return DwTable<DwRuns<3, 1>>::of;
+    if (k == 5 && s == 1) return DwTable<DwRuns<5, 1>>::of;
+    if (k == 7 && s == 1) return DwTable<DwRuns<7, 1>>::of;
+    if (k == 3 && s == 2 && d.dilation_w == 1) return DwTable<DwRuns<3, 2>>::of;
+    if (k == 5 && s == 2 && d.dilation_w == 1) return DwTable<DwRuns<5, 2>>::of;
+    return nullptr;
+}
+
+static DwPlan dw_plan(const DepthwiseF32& d, const Program& p) noexcept {
+    DwPlan plan{d};
+    if (const DwRun* runs = dw_fixed(d)) {
+        plan.runs = runs;
+        plan.unit = d.kernel_w;
+        plan.phases = d.dilation_w;
+    } else if (d.channels < (size_t)lanes) {
+        plan.runs = DwTable<DwAny<false>>::of;
+    }
+    const size_t units = plan.units(), most = dw_pixels / plan.entries(plan.rows(), plan.cols());
+    plan.piece = units < most ? units : most;
+    plan.direct = p.rest_count == 0 && !p.add;
+    return plan;
+}
+
+// Fills the table with units [begin, begin + t.units) of outputs (oh.., ow, ow + phases ..).
+static void dw_place(const DwPlan& plan, DwTile& t, size_t oh, size_t ow, size_t rows, size_t cols,
+                     size_t begin) noexcept {
+    const DepthwiseF32& d = plan.d;
+    const size_t k = d.kernel_w, row_units = k / plan.unit, edge = k / 2;
+    const ptrdiff_t step = (ptrdiff_t)(plan.any() ? d.stride_w : plan.phases);
+    const float** in = t.in;
+    for (size_t u = begin; u < begin + t.units; ++u)
+        for (size_t r = 0; r < rows; ++r) {
+            const ptrdiff_t ih = (ptrdiff_t)((oh + r) * d.stride_h + u / row_units * d.dilation_h) - d.pad_top;
+            const ptrdiff_t iw = (ptrdiff_t)(ow * d.stride_w + u % row_units * d.dilation_w) - d.pad_left;
+            const bool outside = ih < 0 || ih >= (ptrdiff_t)d.in_h;
+            const float* x = d.x + ih * d.x_row_stride;
+            const auto pixel = [&](size_t i) {
+                const ptrdiff_t at = iw + (ptrdiff_t)i * step;
+                return at < 0 || at >= (ptrdiff_t)d.in_w ? d.zero : x + at * d.x_stride;
+            };
+            const float** entry = in;
+            in += plan.entries(1, cols);
+            if (outside) {
+                *entry = nullptr;
+                continue;
+            }
+            if (plan.any()) {
+                for (size_t i = 0; i < cols; ++i) entry[i] = pixel(i);
+                continue;
+            }
+            entry[0] = x + (iw + (ptrdiff_t)edge * step) * d.x_stride;
+            for (size_t i = 0; i < edge; ++i) {
+                entry[1 + i] = pixel(i);
+                entry[1 + edge + i] = pixel((cols - 1) * d.stride_w + k - edge + i);
+            }
+        }
+}
+
+// Outputs of rows oh.. and columns ow, ow + phases .. of t.count tiles, all channels.
+static void dw_outputs(const DwPlan& plan, const Program& p, DwTile& t, size_t oh, size_t ow, size_t rows,
+                       size_t cols) noexcept {
+    const DepthwiseF32& d = plan.d;
+    const bool direct = plan.direct;
+    const size_t units = plan.units(), channels = d.channels, vectors = (channels + lanes - 1) / lanes;
+    // Vectors of channels of one call.
+    const size_t chunk = direct ? vectors : dw_buffer / (plan.rows() * plan.cols() * lanes);
+    float buffer[dw_buffer];
+    for (size_t v = 0, next; v < vectors; v = next) {
+        next = v + chunk < vectors ? v + chunk : vectors;
+        // The last vector's channels may not be added to a second time.
+        if (plan.piece < units && next == vectors && next > v + 1) --next;
+        const size_t c = dw_channel(v, channels), end = next * lanes < channels ? next * lanes : channels;
+        float* y = d.y + (ptrdiff_t)oh * d.y_row_stride + (ptrdiff_t)ow * d.y_stride + c;
+        t.at = (ptrdiff_t)c;
+        t.channels = end - c;
+        t.y = direct ? y : buffer;
+        t.y_col = direct ? (ptrdiff_t)plan.phases * d.y_stride : (ptrdiff_t)t.channels;
+        t.y_row = direct ? d.y_row_stride : t.y_col * (ptrdiff_t)cols;
+        for (size_t u = 0; u < units; u += plan.piece) {
+            t.units = units - u < plan.piece ? units - u : plan.piece;
+            if (v == 0 || plan.piece < units) dw_place(plan, t, oh, ow, rows, cols, u);
+            t.w = d.w + (ptrdiff_t)v * t.w_step + u * plan.unit * lanes;
+            t.init = u ? t.y : (p.bias ? p.bias : d.zero) + c;
+            t.init_col = u ? t.y_col : 0;
+            const bool last = direct && u + t.units == units;
+            t.lo = last ? p.lo : -__builtin_inff();
+            t.hi = last ? p.hi : __builtin_inff();
+            plan.run(rows, cols)(t);
+        }
+        if (direct) continue;
+        const size_t done = v * lanes - c, at_once = plan.phases == 1 ? cols : 1;  // channels of the vector before
+        for (size_t r = 0; r < rows; ++r)
+            for (size_t q = 0; q < cols; q += at_once)
+                finish(p, (oh + r) * d.out_w + ow + q * plan.phases, at_once, c + done, t.channels - done,
+                       buffer + (r * cols + q) * t.channels + done, t.channels,
+                       y + (ptrdiff_t)r * d.y_row_stride + (ptrdiff_t)(q * plan.phases) * d.y_stride + done,
+                       d.y_stride);
+    }
 }
 
 static void depthwise_f32(const DepthwiseF32& d, size_t row_begin, size_t row_end) noexcept {
+    if (d.channels == 0 || d.out_w == 0 || row_begin >= row_end) return;
     const Program p = parse(d.epilogue);
-    const bool square = d.kernel_h == d.kernel_w && d.stride_h == d.stride_w && d.dilation_h == 1 && d.dilation_w == 1;
-    if (square && d.kernel_h == 3 && d.stride_h == 1) return dw_fixed<3, 1>(d, p, row_begin, row_end);
-    if (square && d.kernel_h == 3 && d.stride_h == 2) return dw_fixed<3, 2>(d, p, row_begin, row_end);
-    if (square && d.kernel_h == 5 && d.stride_h == 1) return dw_fixed<5, 1>(d, p, row_begin, row_end);
-    if (square && d.kernel_h == 5 && d.stride_h == 2) return dw_fixed<5, 2>(d, p, row_begin, row_end);
-    for (size_t oh = row_begin; oh < row_end; ++oh)
-        for (size_t ow = 0; ow < d.out_w; ++ow) dw_any(d, p, oh, ow);
+    const DwPlan plan = dw_plan(d, p);
+    const size_t step = plan.phases * d.stride_w;  // input columns between two of a tile
+    DwTile t;
+    t.w_step = (ptrdiff_t)(d.kernel_h * d.kernel_w * lanes);
+    t.in_col = (ptrdiff_t)(plan.any() ? d.stride_w : plan.phases) * d.x_stride;
+    const size_t height = row_end - row_begin, bands = (height + plan.rows() - 1) / plan.rows();
+    for (size_t band = 0, oh = row_begin; band < bands; ++band) {
+        const size_t rows = height / bands + (band < height % bands);
+        for (size_t phase = 0; phase < plan.phases; ++phase) {
+            const size_t width = (d.out_w - phase + plan.phases - 1) / plan.phases;
+            const size_t tiles = (width + plan.cols() - 1) / plan.cols(), wide = width % tiles;  // one column wider
+            for (size_t tile = 0, ow = phase; tile < tiles;) {
+                const size_t cols = width / tiles + (tile < wide), alike = tile < wide ? wide : tiles;
+                const size_t span = (cols - 1) * step + (d.kernel_w - 1) * d.dilation_w + 1;
+                const ptrdiff_t left = (ptrdiff_t)(ow * d.stride_w) - d.pad_left;
+                const auto fits = [&](size_t n) {
+                    return left + (ptrdiff_t)(n * cols * step + span) <= (ptrdiff_t)d.in_w;
+                };
+                // Tiles inside the image differ by a constant step.
+                t.inside = left >= 0 && fits(0);
+                t.count = 1;
+                if (plan.direct && t.inside && plan.piece == plan.units())
+                    while (tile + t.count < alike && fits(t.count)) ++t.count;
+                t.in_step = (ptrdiff_t)(cols * step) * d.x_stride;
+                t.y_step = (ptrdiff_t)(cols * plan.phases) * d.y_stride;
+                dw_outputs(plan, p, t, oh, ow, rows, cols);
+                ow += t.count * cols * plan.phases;
+                tile += t.count;
+            }
+        }
+        oh += rows;
+    }
 }
 
 }  // namespace linnet::kernels::LINNET_ISA

@@ -69,30 +69,36 @@ void conv_case(const Kernels& K, Tally& tally, Random& rng, const Window& w, siz
     tally.check(!std::memcmp(y.data(), split.data(), pixels * ldc * 4), name("conv_f32 split", {pixels, cin, cout}));
 }
 
-void depthwise_case(const Kernels& K, Tally& tally, Random& rng, size_t h, size_t w, size_t channels, size_t k,
-                    size_t s, size_t dil, size_t pad, size_t variant) {
+struct DepthwiseCase {
+    size_t h, w, channels, kernel[2], stride[2], dilation[2], before[2], after[2], variant;
+    size_t out(int i) const {
+        return ((i ? w : h) + before[i] + after[i] - dilation[i] * (kernel[i] - 1) - 1) / stride[i] + 1;
+    }
+};
+
+void depthwise_case(const Kernels& K, Tally& tally, Random& rng, const DepthwiseCase& t) {
     DepthwiseF32 d;
-    d.in_h = h;
-    d.in_w = w;
-    d.channels = channels;
-    d.kernel_h = h == 1 ? 1 : k;
-    d.kernel_w = k;
-    d.stride_h = h == 1 ? 1 : s;
-    d.stride_w = s;
-    d.dilation_h = d.dilation_w = dil;
-    d.pad_top = h == 1 ? 0 : (ptrdiff_t)pad;
-    d.pad_left = (ptrdiff_t)pad;
-    d.out_h = h == 1 ? 1 : (h + 2 * pad - dil * (k - 1) - 1) / s + 1;
-    d.out_w = (w + 2 * pad - dil * (k - 1) - 1) / s + 1;
-    const size_t xs = channels + rng.below(3), ys = channels + rng.below(3), taps = d.kernel_h * k;
-    const auto x = random_floats(rng, (h * w - 1) * xs + channels), weights = random_floats(rng, taps * channels),
+    d.in_h = t.h, d.in_w = t.w, d.channels = t.channels;
+    d.kernel_h = t.kernel[0], d.kernel_w = t.kernel[1];
+    d.stride_h = t.stride[0], d.stride_w = t.stride[1];
+    d.dilation_h = t.dilation[0], d.dilation_w = t.dilation[1];
+    d.pad_top = (ptrdiff_t)t.before[0], d.pad_left = (ptrdiff_t)t.before[1];
+    d.out_h = t.out(0), d.out_w = t.out(1);
+    const size_t channels = t.channels, xs = channels + rng.below(3), ys = channels + rng.below(3),
+                 taps = d.kernel_h * d.kernel_w;
+    const auto x = random_floats(rng, (t.h * t.w - 1) * xs + channels), weights = random_floats(rng, taps * channels),
                column = random_floats(rng, channels), tensor = random_floats(rng, d.out_h * d.out_w * ys);
     const Edged<float> zero(channels, 0.0f);
-    const auto steps = epilogue_variant(variant, column.data(), tensor.data(), (ptrdiff_t)ys);
     Guarded<float> y(d.out_h * d.out_w * ys), split(y.size());
+    // A residual may be the output itself.
+    const bool in_place = t.variant == 2 || t.variant == 3;
+    const auto fill = [&](Guarded<float>& v) {
+        for (size_t i = 0; i < v.size() && in_place; ++i) v[i] = i % ys < channels ? tensor[i] : 77;
+        return epilogue_variant(t.variant, column.data(), in_place ? v.data() : tensor.data(), (ptrdiff_t)ys);
+    };
     d.x = x.data();
     d.x_stride = (ptrdiff_t)xs;
-    d.x_row_stride = (ptrdiff_t)(xs * w);
+    d.x_row_stride = (ptrdiff_t)(xs * t.w);
     Edged<float> packed(K.pack_depthwise_f32_size(taps, channels));
     K.pack_depthwise_f32(taps, channels, weights.data(), (ptrdiff_t)channels, 1, packed.data());
     d.w = packed.data();
@@ -100,8 +106,10 @@ void depthwise_case(const Kernels& K, Tally& tally, Random& rng, size_t h, size_
     d.y = y.data();
     d.y_stride = (ptrdiff_t)ys;
     d.y_row_stride = (ptrdiff_t)(ys * d.out_w);
+    const auto steps = fill(y);
     d.epilogue = {steps.data(), steps.size()};
     K.depthwise_f32(d, 0, d.out_h);
+    const auto reference = epilogue_variant(t.variant, column.data(), tensor.data(), (ptrdiff_t)ys);
     bool ok = true;
     for (size_t oh = 0; oh < d.out_h; ++oh)
         for (size_t ow = 0; ow < d.out_w; ++ow) {
@@ -113,22 +121,81 @@ void depthwise_case(const Kernels& K, Tally& tally, Random& rng, size_t h, size_
                 }
                 double sum = 0;
                 for (size_t i = 0; i < d.kernel_h; ++i)
-                    for (size_t j = 0; j < k; ++j) {
-                        const ptrdiff_t ih = (ptrdiff_t)(oh * d.stride_h + i * dil) - d.pad_top;
-                        const ptrdiff_t iw = (ptrdiff_t)(ow * s + j * dil) - d.pad_left;
-                        if (ih < 0 || iw < 0 || ih >= (ptrdiff_t)h || iw >= (ptrdiff_t)w) continue;
-                        sum += (double)x[((size_t)ih * w + (size_t)iw) * xs + c] * weights[(i * k + j) * channels + c];
+                    for (size_t j = 0; j < d.kernel_w; ++j) {
+                        const ptrdiff_t ih = (ptrdiff_t)(oh * d.stride_h + i * d.dilation_h) - d.pad_top;
+                        const ptrdiff_t iw = (ptrdiff_t)(ow * d.stride_w + j * d.dilation_w) - d.pad_left;
+                        if (ih < 0 || iw < 0 || ih >= (ptrdiff_t)t.h || iw >= (ptrdiff_t)t.w) continue;
+                        sum += (double)x[((size_t)ih * t.w + (size_t)iw) * xs + c] *
+                               weights[(i * d.kernel_w + j) * channels + c];
                     }
-                ok = ok && near(y[p * ys + c], reference_epilogue(d.epilogue, sum, p, c), 1e-5 * (1 + (double)taps));
+                ok = ok && near(y[p * ys + c], reference_epilogue({reference.data(), reference.size()}, sum, p, c),
+                                1e-5 * (1 + (double)taps));
             }
         }
-    tally.check(ok && y.intact(),
-                name("depthwise h w c k s dil pad epilogue", {h, w, channels, k, s, dil, pad, variant}));
+    const std::string what =
+        name("h w c, k s dil, before after, epilogue",
+             {t.h, t.w, channels, t.kernel[0], t.kernel[1], t.stride[0], t.stride[1], t.dilation[0], t.dilation[1],
+              t.before[0], t.before[1], t.after[0], t.after[1], t.variant});
+    tally.check(ok && y.intact(), "depthwise " + what);
+
+    // The same bits from rows in two calls, and from columns in two calls: other tiles, other functions.
+    const auto again = fill(split);
+    d.epilogue = {again.data(), again.size()};
     d.y = split.data();
     const size_t cut = rng.below(d.out_h + 1);
     K.depthwise_f32(d, 0, cut);
     K.depthwise_f32(d, cut, d.out_h);
-    tally.check(!std::memcmp(y.data(), split.data(), y.size() * 4), name("depthwise split", {h, w, channels, k, s}));
+    tally.check(!std::memcmp(y.data(), split.data(), y.size() * 4), "depthwise rows split " + what);
+    if (t.variant > 1 || d.out_w < 2) return;  // a residual's rows count whole output rows
+    std::fill(split.all.begin(), split.all.end(), 77.0f);
+    DepthwiseF32 part = d;
+    const size_t left = 1 + rng.below(d.out_w - 1);
+    part.out_w = left;
+    K.depthwise_f32(part, 0, d.out_h);
+    part.out_w = d.out_w - left;
+    part.pad_left -= (ptrdiff_t)(left * d.stride_w);
+    part.y += left * ys;
+    K.depthwise_f32(part, 0, d.out_h);
+    tally.check(!std::memcmp(y.data(), split.data(), y.size() * 4) && split.intact(),
+                "depthwise columns split " + what);
+}
+
+void test_depthwise(const Kernels& K, Tally& tally) {
+    Random rng;
+    size_t turn = 0;
+    const auto pick = [&](std::initializer_list<size_t> of) { return of.begin()[rng.below(of.size())]; };
+    for (const size_t k : {1, 2, 3, 5, 7, 9})
+        for (const size_t s : {1, 2, 3})
+            for (const size_t channels : {1, 4, 8, 13, 16, 24, 33, 100, 150, 300}) {
+                const size_t v = turn++ % epilogue_variants, p = k / 2, d = 1 + turn % 2, q = turn % 3;
+                const auto next = [&](size_t i) { return (v + i) % epilogue_variants; };
+                depthwise_case(K, tally, rng, {7, 7, channels, {k, k}, {s, s}, {1, 1}, {p, p}, {p, p}, v});
+                if (d * (k - 1) < 9 + 2 * q)
+                    depthwise_case(K, tally, rng, {9, 10, channels, {k, k}, {s, s}, {d, d}, {q, q}, {q, q}, next(1)});
+                depthwise_case(K, tally, rng, {1, 31, channels, {1, k}, {1, s}, {1, d}, {0, p}, {0, p}, next(2)});
+            }
+    for (size_t i = 0; i < 300; ++i) {
+        DepthwiseCase t = {1 + rng.below(20),           1 + rng.below(40), 1 + rng.below(70), {}, {}, {}, {}, {},
+                           rng.below(epilogue_variants)};
+        for (int side = 0; side < 2; ++side) {
+            t.kernel[side] = pick({1, 2, 3, 3, 5, 5, 7, 7, 11});
+            t.stride[side] = pick({1, 1, 1, 2, 2, 3});
+            t.dilation[side] = pick({1, 1, 1, 2, 3, 5});
+            const size_t span = t.dilation[side] * (t.kernel[side] - 1), half = span / 2, size = side ? t.w : t.h;
+            const bool same = rng.below(2);
+            t.before[side] = same ? half : rng.below(span + 2);
+            t.after[side] = same ? span - half : rng.below(span + 2);
+            while (size + t.before[side] + t.after[side] <= span) ++t.after[side];
+        }
+        depthwise_case(K, tally, rng, t);
+    }
+    // A last vector that overlaps one which an in-place residual has been added to.
+    depthwise_case(K, tally, rng, {5, 9, 345, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 2});
+    // Kernels of more taps than fit into a tile's table of pointers.
+    depthwise_case(K, tally, rng, {40, 9, 20, {31, 31}, {1, 1}, {1, 1}, {15, 15}, {15, 15}, 1});
+    depthwise_case(K, tally, rng, {90, 6, 17, {77, 3}, {1, 2}, {1, 1}, {38, 1}, {38, 1}, 0});
+    depthwise_case(K, tally, rng, {1, 700, 18, {1, 500}, {1, 1}, {1, 1}, {0, 250}, {0, 249}, 4});
+    depthwise_case(K, tally, rng, {1, 300, 3, {1, 200}, {1, 3}, {1, 1}, {0, 0}, {0, 0}, 5});
 }
 
 // Winograd's transforms, with plain products between them, against the direct sum.
@@ -260,15 +327,7 @@ void test_conv(const Kernels& K, Tally& tally) {
         for (const size_t k : {1, 4, 16, 19, 33})
             for (const size_t n : {1, 5, 16, 40, 100})
                 winograd_case(K, tally, rng, m, 1 + rng.below(3), k, n, turn++ % epilogue_variants);
-    for (const size_t k : {2, 3, 5})
-        for (const size_t s : {1, 2, 3})
-            for (const size_t channels : {1, 4, 8, 13, 16, 24, 33, 100, 150, 300}) {
-                const size_t v = turn++ % epilogue_variants;
-                depthwise_case(K, tally, rng, 7, 7, channels, k, s, 1, k / 2, v);
-                depthwise_case(K, tally, rng, 9, 10, channels, k, s, 1 + turn % 2, turn % 3,
-                               (v + 1) % epilogue_variants);
-                depthwise_case(K, tally, rng, 1, 21, channels, k, s, 1, k - 1, (v + 2) % epilogue_variants);
-            }
+    test_depthwise(K, tally);
 }
 
 }  // namespace linnet::kernels::test

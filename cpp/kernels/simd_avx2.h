@@ -16,6 +16,7 @@ typedef __m256 f32;
 typedef int32_t i32 __attribute__((vector_size(32), may_alias));
 
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
+constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 3;
 constexpr int dot_mr = 4, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 

@@ -15,6 +15,7 @@ typedef float f32 __attribute__((vector_size(16), may_alias));
 typedef int32_t i32 __attribute__((vector_size(16), may_alias));
 
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
+constexpr int dw_rows = 1, dw_cols = 4, dw_taps = 3;
 constexpr int dot_mr = 3, dot_nv = 1;
 constexpr bool dot_wants_signed = false;
 

@@ -20,6 +20,7 @@ typedef float32x4_t f32;
 typedef int32x4_t i32;
 
 constexpr int gemm_mr = 8, gemm_nv = 2, small_np[3] = {4, 2, 2};
+constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
 // A is read four k at a time, and multiplied by lane.
 #define LINNET_FMA_LANE
 

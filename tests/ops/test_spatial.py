@@ -163,6 +163,28 @@ def test_conv_large(shape: tuple[int, ...], filters: int, kernel: int, stride: i
     check("Conv", {"x": x}, {"w": w}, {"strides": [stride] * 2, "pads": [pad] * 4})
 
 
+@pytest.mark.parametrize(
+    "shape,kernel,attributes",
+    [
+        ((1, 40, 14, 14), (7, 7), {"pads": [3] * 4}),
+        ((2, 24, 9, 33), (3, 3), {"pads": [2] * 4, "dilations": [2, 2]}),
+        ((1, 33, 20, 21), (5, 5), {"pads": [1, 1, 2, 2], "strides": [2, 2]}),
+        ((1, 17, 30, 9), (9, 9), {"pads": [4] * 4}),
+        ((1, 5, 12, 12), (3, 3), {"pads": [1] * 4}),
+        ((1, 20, 40, 3), (3, 1), {"pads": [1, 0, 1, 0]}),
+        ((1, 20, 200), (31,), {"pads": [15, 15]}),
+        ((1, 70, 300), (5,), {"pads": [8, 0], "dilations": [2]}),
+        ((1, 16, 40, 40), (35, 35), {"pads": [17] * 4}),
+    ],
+)
+def test_conv_depthwise(shape: tuple[int, ...], kernel: tuple[int, ...], attributes: dict[str, Any]) -> None:
+    r = rng("depthwise", shape, kernel)
+    x = r.standard_normal(shape, np.float32)
+    w = r.standard_normal((shape[1], 1, *kernel), np.float32) / np.float32(np.prod(kernel) ** 0.5)
+    b = r.standard_normal(shape[1]).astype(np.float32)
+    check("Conv", {"x": x}, {"w": w, "b": b}, {"group": shape[1], **attributes}, inputs=["x", "w", "b"])
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_conv_other_floats(dtype: type) -> None:
     r = rng("float", str(dtype))

@@ -54,8 +54,8 @@ struct GemmSplit {
     int64_t tasks() const noexcept { return rows * panels; }
 };
 // `copies` products of the same size run side by side. At most `most_rows` rows a task, if given.
-GemmSplit split_gemm(int threads, int64_t m, int64_t n, int64_t k, int64_t copies, int64_t tile_rows,
-                     int64_t tile_cols, int64_t most_rows = 0);
+GemmSplit split_gemm(int threads, int64_t m, int64_t n, int64_t k, int64_t copies, int64_t tile_rows, int64_t tile_cols,
+                     int64_t most_rows = 0);
 
 // A float16 or bfloat16 tensor as new float32, or the other way round.
 Tensor convert_float(const Tensor& tensor, DType to);

@@ -8,7 +8,7 @@ if(LINNET_SANITIZE)
   list(APPEND LINNET_KERNEL_FLAGS -fno-sanitize=all)
 endif()
 set(LINNET_KERNEL_TABLES generic)
-set(LINNET_FLAGS_generic -O2)  # a fallback and a reference: size counts
+set(LINNET_FLAGS_generic -Os)  # a fallback and a reference: size counts
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   list(APPEND LINNET_KERNEL_TABLES avx2 avx512)
   set(LINNET_FLAGS_avx2 -mavx2 -mfma -mf16c)
@@ -31,7 +31,7 @@ set_target_properties(linnet_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON CXX
 
 # linnet-kernel-test: every table of this CPU against plain loops.
 if(LINNET_TOOLS)
-  file(GLOB LINNET_SELFTEST_FILES ${LINNET_KERNELS_DIR}/selftest*.cpp)
+  file(GLOB LINNET_SELFTEST_FILES CONFIGURE_DEPENDS ${LINNET_KERNELS_DIR}/selftest*.cpp)
   add_executable(linnet-kernel-test ${LINNET_SELFTEST_FILES} $<TARGET_OBJECTS:linnet_kernels>)
   target_include_directories(linnet-kernel-test PRIVATE ${LINNET_KERNELS_DIR}/..)
   set_target_properties(linnet-kernel-test PROPERTIES CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON)

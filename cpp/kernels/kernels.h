@@ -180,6 +180,29 @@ struct DepthwiseF32 {
     Epilogue epilogue;
 };
 
+// ---------------------------------------------------------------------------------------------------- recurrent layers
+// One step for one image, activations sigmoid and tanh. Units come in blocks of `recurrent_units`; s is h times the
+// gates' weights, x what the inputs add to it. A unit's bits do not depend on the blocks asked for or their order.
+struct RecurrentF32 {
+    enum class Cell : int32_t {
+        rnn,         // h' = tanh(x + s)
+        lstm,        // gates i, o, f, g: c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c')
+        gru,         // gates z, r, g: h' = (1 - z) tanh(x_g + r (s_g + bias)) + z state
+        gru_reset,   // gates z, r: h' = sigmoid(r) state; x_z becomes x_z + s_z
+        gru_update,  // gate g: h' = (1 - z) tanh(x_g + s_g) + z state, z = sigmoid of what gru_reset left
+    };
+    Cell cell = Cell::rnn;
+    size_t hidden = 0;
+    const float* h = nullptr;      // [hidden]: what is multiplied
+    const float* r = nullptr;      // packed by pack_recurrent_f32
+    float* x = nullptr;            // [blocks][gates][recurrent_units]
+    const float* z = nullptr;      // gru_update: the x of gru_reset
+    const float* bias = nullptr;   // gru: [hidden] or null
+    const float* state = nullptr;  // gru*: [hidden], the state before
+    float* c = nullptr;            // lstm: [hidden]
+    float* h_next = nullptr;       // [hidden]
+};
+
 // ---------------------------------------------------------------------------------------------------- pools
 // Tap offsets as in ConvF32: >= 0 a pixel, tap_padding (-1) padding, tap_outside (-2) beyond the padding.
 // Max ignores both (a window without pixels gives -inf). Average divides by the number of pixels, or, with
@@ -226,6 +249,12 @@ struct Kernels {
     // Output pixels [begin, end).
     void (*max_pool_f32)(const PoolF32&, size_t begin, size_t end) noexcept;
     void (*avg_pool_f32)(const PoolF32&, size_t begin, size_t end) noexcept;
+
+    // Packs element (gate, unit, k) at r[(gate * hidden + unit) * hidden + k]: recurrent_units * gates * hidden floats
+    // a block. recurrent_units is gemm_cols.
+    void (*pack_recurrent_f32)(size_t hidden, size_t gates, const float* r, float* out) noexcept;
+    // Blocks [begin, end), last to first if `backward`.
+    void (*recurrent_f32)(const RecurrentF32&, size_t begin, size_t end, bool backward) noexcept;
 
     // The program of an epilogue alone: y[r, c] = epilogue(x[r, c]) for row_begin <= r < row_end; y may be x.
     void (*epilogue_f32)(const Epilogue&, size_t row_begin, size_t row_end, size_t cols, const float* x,

@@ -107,6 +107,7 @@ void test_gemm(const Kernels&, Tally&);
 void test_conv(const Kernels&, Tally&);
 void test_elementwise(const Kernels&, Tally&);
 void test_rows(const Kernels&, Tally&);
+void test_recurrent(const Kernels&, Tally&);
 void test_convert(const Kernels&, Tally&);
 void bench(const Kernels&, bool json);
 

@@ -11,6 +11,7 @@
 #include "kernels/math.h"
 #include "kernels/pool.h"
 #include "kernels/reduce.h"
+#include "kernels/rnn.h"
 #include "kernels/rows.h"
 #include "kernels/transpose.h"
 #include "kernels/winograd.h"
@@ -43,6 +44,8 @@ const Kernels table = {
     LINNET_ENTRY(depthwise_f32),
     LINNET_ENTRY(max_pool_f32),
     LINNET_ENTRY(avg_pool_f32),
+    LINNET_ENTRY(pack_recurrent_f32),
+    LINNET_ENTRY(recurrent_f32),
     LINNET_ENTRY(epilogue_f32),
     LINNET_ENTRY(map_f32),
     LINNET_ENTRY(binary_f32),

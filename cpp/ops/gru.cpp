@@ -1,7 +1,5 @@
 // GRU (1, 3, 7, 14, 22): gates z, r, h. Attributes activations [Sigmoid, Tanh] per direction with activation_alpha and
 // activation_beta, clip, direction "forward", hidden_size, layout 0, linear_before_reset 0.
-#include <algorithm>
-
 #include "ops/shared/recurrent.h"
 #include "ops/shared/rows.h"
 
@@ -9,65 +7,50 @@ namespace linnet {
 namespace {
 
 using kernels::Binary;
+using Cell = kernels::RecurrentF32::Cell;
 
-struct Places {
-    float *z, *r, *g;
-    const float* h;
-    float *h_next, *room;
-    size_t n;
-};
-
-Places places(const RecurrentStep& step, int64_t b) {
-    const int64_t hidden = step.r.sizes.hidden, own = b * hidden + step.first;
-    float* z = step.gates + b * 3 * hidden + step.first;
-    return {z,
-            z + hidden,
-            z + 2 * hidden,
-            step.h + own,
-            step.h_next + own,
-            step.c + own,
-            static_cast<size_t>(step.last - step.first)};
-}
-
-// room = activated(r) * x
-void reset(const RecurrentStep& step, const Places& p, const float* x) {
+// to = activated(r) * x
+void reset(const RecurrentBlock& b, float* r, const float* x, float* to) {
     const auto& k = kernels::kernels();
-    if (step.r.plain) return k.gru_reset_f32(p.n, p.r, x, p.room);
-    step.activate(0, static_cast<int64_t>(p.n), p.r);
-    k.binary_f32(Binary::mul, p.n, p.r, 1, x, 1, p.room);
+    const size_t n = static_cast<size_t>(b.n);
+    if (b.r.plain) return k.gru_reset_f32(n, r, x, to);
+    b.activate(0, r);
+    k.binary_f32(Binary::mul, n, r, 1, x, 1, to);
 }
 
 // h' = (1 - z) g + z h
-void update(const RecurrentStep& step, const Places& p) {
+void update(const RecurrentBlock& b, float* z, float* g) {
     const auto& k = kernels::kernels();
-    if (step.r.plain) return k.gru_update_f32(p.n, p.z, p.g, p.h, p.h_next);
-    step.activate(0, static_cast<int64_t>(p.n), p.z);
-    step.activate(1, static_cast<int64_t>(p.n), p.g);
-    k.binary_f32(Binary::sub, p.n, p.h, 1, p.g, 1, p.h_next);
-    k.binary_f32(Binary::mul, p.n, p.h_next, 1, p.z, 1, p.h_next);
-    k.binary_f32(Binary::add, p.n, p.h_next, 1, p.g, 1, p.h_next);
+    const size_t n = static_cast<size_t>(b.n);
+    if (b.r.plain) return k.gru_update_f32(n, z, g, b.state, b.to);
+    b.activate(0, z);
+    b.activate(1, g);
+    k.binary_f32(Binary::sub, n, b.state, 1, g, 1, b.to);
+    k.binary_f32(Binary::mul, n, b.to, 1, z, 1, b.to);
+    k.binary_f32(Binary::add, n, b.to, 1, g, 1, b.to);
 }
 
-void compute_gru(int stage, const RecurrentStep& step) {
+void compute_gru(const RecurrentBlock& b) {
     const auto& k = kernels::kernels();
-    const int64_t hidden = step.r.sizes.hidden, width = 3 * hidden, batch = step.r.sizes.batch;
-    const bool linear = step.r.flag;
-    if (stage == 0) {
-        step.multiply(0, step.h, step.gates, width, true);
-        step.multiply(1, step.h, step.gates + hidden, width, true);
-        if (linear) step.multiply(2, step.h, step.c, hidden, false, step.bias ? step.bias + 5 * hidden : nullptr);
-        for (int64_t b = 0; b < batch; ++b) {
-            const Places p = places(step, b);
-            reset(step, p, linear ? p.room : p.h);
-            if (linear) k.binary_f32(Binary::add, p.n, p.g, 1, p.room, 1, p.g);
-        }
-    } else if (!linear) {
-        // All units of the reset state are there now.
-        step.multiply(2, step.c, step.gates + 2 * hidden, width, true);
+    const int64_t unit = b.r.sizes.unit, hidden = b.r.sizes.hidden;
+    const size_t n = static_cast<size_t>(b.n), all = static_cast<size_t>(b.stage.gates * unit);
+    if (b.stage.cell == Cell::gru) {
+        float *z = b.s, *r = z + unit, *g = r + unit;
+        k.binary_f32(Binary::add, 2 * static_cast<size_t>(unit), z, 1, b.x, 1, z);
+        if (b.bias) k.binary_f32(Binary::add, n, g, 1, b.bias + 5 * hidden + b.first, 1, g);
+        reset(b, r, g, g);
+        k.binary_f32(Binary::add, n, g, 1, b.x + 2 * unit, 1, g);
+        update(b, z, g);
+        return;
     }
-    if (stage == 0) return;
-    for (int64_t b = 0; b < batch; ++b)
-        if (step.active(b)) update(step, places(step, b));
+    k.binary_f32(Binary::add, all, b.x, 1, b.s, 1, b.x);
+    if (b.stage.cell == Cell::gru_reset) reset(b, b.x + unit, b.state, b.to);
+    else update(b, b.z, b.x);
+}
+
+std::vector<RecurrentStage> stages_of(bool linear_before_reset) {
+    if (linear_before_reset) return {{3, Cell::gru}};
+    return {{2, Cell::gru_reset}, {1, Cell::gru_update}};
 }
 
 constexpr RecurrentCell kCell = {
@@ -75,7 +58,7 @@ constexpr RecurrentCell kCell = {
     .activations = 2,
     .defaults = {"sigmoid", "tanh", ""},
     .flag = "linear_before_reset",
-    .stages = 2,
+    .stages = stages_of,
     .compute = compute_gru,
 };
 

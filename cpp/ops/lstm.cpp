@@ -1,7 +1,5 @@
 // LSTM (1, 7, 14, 22): gates i, o, f, c. Attributes activations [Sigmoid, Tanh, Tanh] per direction with
 // activation_alpha and activation_beta, clip, direction "forward", hidden_size, input_forget 0 (f = 1 - i), layout 0.
-#include <algorithm>
-
 #include "ops/shared/recurrent.h"
 #include "ops/shared/rows.h"
 
@@ -15,46 +13,32 @@ void add_product(size_t n, const float* p, const float* x, float* room, float* y
     k.binary_f32(kernels::Binary::add, n, y, 1, room, 1, y);
 }
 
-// One image's units in the general form; the gates are overwritten.
-void general_cell(const RecurrentStep& step, float* i, float* o, float* f, float* g, float* c, float* h) {
+void compute_lstm(const RecurrentBlock& b) {
     using kernels::Binary;
     const auto& k = kernels::kernels();
-    const int64_t n = step.last - step.first, hidden = step.r.sizes.hidden;
-    const size_t size = static_cast<size_t>(n);
-    const float* p = step.peepholes ? step.peepholes + step.first : nullptr;
+    const int64_t unit = b.r.sizes.unit, hidden = b.r.sizes.hidden;
+    const size_t n = static_cast<size_t>(b.n);
+    float *i = b.s, *o = i + unit, *f = o + unit, *g = f + unit, *c = b.c, *h = b.to;
+    k.binary_f32(Binary::add, static_cast<size_t>(4 * unit), b.s, 1, b.x, 1, b.s);
+    const float* p = b.peepholes ? b.peepholes + b.first : nullptr;
+    if (b.r.plain && !b.r.flag && !p) return k.lstm_cell_f32(n, i, o, f, g, c, c, h);
     // h serves as room until the end.
-    if (p) add_product(size, p, c, h, i);
-    if (p) add_product(size, p + 2 * hidden, c, h, f);
-    step.activate(0, n, i);
-    if (step.r.flag) {
-        k.map_f32(kernels::Unary::neg, size, i, f, 0, 0);
-        k.map_f32(kernels::Unary::add_scalar, size, f, f, 1, 0);
+    if (p) add_product(n, p, c, h, i);
+    if (p) add_product(n, p + 2 * hidden, c, h, f);
+    b.activate(0, i);
+    if (b.r.flag) {
+        k.map_f32(kernels::Unary::neg, n, i, f, 0, 0);
+        k.map_f32(kernels::Unary::add_scalar, n, f, f, 1, 0);
     } else {
-        step.activate(0, n, f);
+        b.activate(0, f);
     }
-    step.activate(1, n, g);
-    k.binary_f32(Binary::mul, size, f, 1, c, 1, c);
-    add_product(size, i, g, h, c);
-    if (p) add_product(size, p + hidden, c, h, o);
-    step.activate(0, n, o);
-    step.r.activations[static_cast<size_t>(step.direction) * 3 + 2].apply(size, c, h);
-    k.binary_f32(Binary::mul, size, h, 1, o, 1, h);
-}
-
-void compute_lstm(int, const RecurrentStep& step) {
-    const auto& k = kernels::kernels();
-    const int64_t hidden = step.r.sizes.hidden, width = 4 * hidden;
-    for (int64_t gate = 0; gate < 4; ++gate) step.multiply(gate, step.h, step.gates + gate * hidden, width, true);
-    const bool plain = step.r.plain && !step.r.flag && !step.peepholes;
-    for (int64_t b = 0; b < step.r.sizes.batch; ++b) {
-        if (!step.active(b)) continue;
-        float* i = step.gates + b * width + step.first;
-        float *o = i + hidden, *f = o + hidden, *g = f + hidden;
-        float* c = step.c + b * hidden + step.first;
-        float* h = step.h_next + b * hidden + step.first;
-        if (plain) k.lstm_cell_f32(static_cast<size_t>(step.last - step.first), i, o, f, g, c, c, h);
-        else general_cell(step, i, o, f, g, c, h);
-    }
+    b.activate(1, g);
+    k.binary_f32(Binary::mul, n, f, 1, c, 1, c);
+    add_product(n, i, g, h, c);
+    if (p) add_product(n, p + hidden, c, h, o);
+    b.activate(0, o);
+    b.r.activations[static_cast<size_t>(b.direction) * 3 + 2].apply(n, c, h);
+    k.binary_f32(Binary::mul, n, h, 1, o, 1, h);
 }
 
 constexpr RecurrentCell kCell = {
@@ -63,6 +47,10 @@ constexpr RecurrentCell kCell = {
     .defaults = {"sigmoid", "tanh", "tanh"},
     .flag = "input_forget",
     .has_cell_state = true,
+    .stages =
+        [](bool) {
+            return std::vector<RecurrentStage>{{4, kernels::RecurrentF32::Cell::lstm}};
+        },
     .compute = compute_lstm,
 };
 

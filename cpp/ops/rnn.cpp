@@ -1,28 +1,25 @@
 // RNN (1, 7, 14, 22): one gate. Attributes activations [Tanh] per direction with activation_alpha and activation_beta,
 // clip, direction "forward", hidden_size, layout 0.
-#include <algorithm>
-
 #include "ops/shared/recurrent.h"
 #include "ops/shared/rows.h"
 
 namespace linnet {
 namespace {
 
-void compute_rnn(int, const RecurrentStep& step) {
-    const int64_t hidden = step.r.sizes.hidden, n = step.last - step.first;
-    step.multiply(0, step.h, step.gates, hidden, true);
-    for (int64_t b = 0; b < step.r.sizes.batch; ++b) {
-        if (!step.active(b)) continue;
-        float* gate = step.gates + b * hidden + step.first;
-        step.activate(0, n, gate);
-        std::copy_n(gate, n, step.h_next + b * hidden + step.first);
-    }
+void compute_rnn(const RecurrentBlock& b) {
+    const size_t n = static_cast<size_t>(b.n);
+    kernels::kernels().binary_f32(kernels::Binary::add, n, b.s, 1, b.x, 1, b.to);
+    b.activate(0, b.to);
 }
 
 constexpr RecurrentCell kCell = {
     .gates = 1,
     .activations = 1,
     .defaults = {"tanh", "", ""},
+    .stages =
+        [](bool) {
+            return std::vector<RecurrentStage>{{1, kernels::RecurrentF32::Cell::rnn}};
+        },
     .compute = compute_rnn,
 };
 

@@ -66,6 +66,7 @@ struct Program::Frame {
 struct Program::Cached {
     std::unique_ptr<Plan> plan;
     std::vector<std::unique_ptr<Frame>> idle;  // without arenas
+    std::atomic<bool> splits{false};           // a run has split its work over threads
 };
 
 std::shared_ptr<const void> WeightCache::get(const std::shared_ptr<const Tensor>& constant, const std::string& kind,
@@ -276,6 +277,7 @@ std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope
     const Graph& graph = *graph_;
     const std::shared_ptr<Cached> plan_entry = cached(inputs);
     const Plan& plan = *plan_entry->plan;
+    if (scope.pool && plan_entry->splits.load(std::memory_order_relaxed)) scope.pool->wake();
     std::unique_ptr<Frame> frame = take_frame(*plan_entry);
     // Whatever happens, the memory is there for the next run.
     struct Return {
@@ -329,6 +331,8 @@ std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope
         event.bytes = bytes_touched(frame->inputs) + bytes_touched(frame->outputs);
         scope.profiler->add(std::move(event));
     }
+
+    if (scope.pool && scope.pool->has_split()) plan_entry->splits.store(true, std::memory_order_relaxed);
 
     std::vector<Value> results(graph.outputs.size());
     for (size_t i = 0; i < results.size(); ++i) {

@@ -14,12 +14,14 @@
 #include "graph/graph.h"
 #include "plan/plan.h"
 #include "runtime/profiler.h"
+#include "runtime/thread_pool.h"
 
 namespace linnet {
 
 // What one run is given besides its inputs.
 struct RunScope {
     Parallel parallel;
+    ThreadPool::Scope* pool = nullptr;  // behind `parallel`
     Profiler* profiler = nullptr;
     int64_t run = 0;                               // the profiler's number of this run
     int depth = 0;                                 // of subgraphs: 0 in the model's own graph

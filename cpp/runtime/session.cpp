@@ -313,6 +313,7 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
         ThreadPool::Scope pool(ThreadPool::shared(), threads_);
         RunScope scope;
         scope.parallel = pool.parallel();
+        scope.pool = &pool;
         scope.profiler = options_.profile ? profiler_.get() : nullptr;
         if (scope.profiler) scope.run = scope.profiler->next_run();
         scope.terminate = options.terminate.get();

@@ -1,7 +1,9 @@
-// One pool for the process. Workers spin only while a run is under way and sleep when it ends.
+// One pool for the process. Workers spin only while a run that splits its work is under way, and sleep when it ends.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -14,12 +16,14 @@ namespace linnet {
 int available_cpus();
 
 class ThreadPool {
+    struct Team;
+    struct Worker;
+
   public:
     static ThreadPool& shared();
-    ~ThreadPool();
 
-    // A scope in which work may be handed out: wakes the workers it needs when it opens and lets them sleep when it
-    // closes. One at a time uses the workers; a scope that opens while another is open works alone.
+    // A scope in which work may be handed out. It takes idle workers when wake() is called or work is first split, more
+    // of them as other scopes close, and gives them back when it closes. While there are none it works alone.
     class Scope {
       public:
         Scope(ThreadPool& pool, int threads);
@@ -27,34 +31,32 @@ class ThreadPool {
         Scope(const Scope&) = delete;
         Scope& operator=(const Scope&) = delete;
         const Parallel& parallel() const { return parallel_; }
+        // Waking takes some 50 us: done early where it is known that work will be split.
+        void wake();
+        bool has_split() const { return has_split_; }
 
       private:
+        void run(int64_t tasks, void (*task)(void*, int64_t), void* context);
         ThreadPool& pool_;
-        bool owns_ = false;
+        Team* team_ = nullptr;
+        bool has_split_ = false;
         Parallel parallel_;
     };
 
   private:
     ThreadPool() = default;
-    void grow(int workers);
-    void worker(int index);
-    void run(int64_t tasks, void (*task)(void*, int64_t), void* context);
-    bool claim(uint64_t epoch, int64_t& index);
+    void recruit(Team*& team, int threads);
+    void dismiss(Team& team);
+    void serve(Worker& worker);
 
-    std::mutex owner_;  // held by the scope that uses the workers
-    std::mutex growing_;
-    std::vector<std::thread> workers_;
-    std::atomic<uint32_t> active_{0};  // odd while a scope is open: workers spin; waited on when even
-    std::atomic<int> wanted_{0};       // workers that may take part in the open scope
-    std::atomic<bool> stop_{false};
-
-    // The job. `state_` holds an epoch (high half) and the next index (low half); a claim succeeds only for the current
-    // epoch, so a worker that is late can never touch a job that has ended.
-    alignas(64) std::atomic<uint64_t> state_{0};
-    alignas(64) std::atomic<int64_t> finished_{0};
-    alignas(64) std::atomic<int64_t> tasks_{0};
-    std::atomic<void (*)(void*, int64_t)> task_{nullptr};
-    std::atomic<void*> context_{nullptr};
+    std::atomic<int> available_{1};  // idle workers and those that may still be made; a hint
+    std::atomic<bool> linger_{false};
+    std::mutex mutex_;  // guards what follows
+    std::vector<std::unique_ptr<Worker>> workers_;
+    std::vector<Worker*> idle_;  // the last to become idle is the first to be called
+    std::vector<std::unique_ptr<Team>> teams_;
+    std::vector<Team*> idle_teams_;
+    std::chrono::steady_clock::time_point last_dismissed_{};
 };
 
 }  // namespace linnet

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from one_node import check, linnet, ort
+from linnet import InferenceSession, SessionOptions
+from one_node import check, feeds, linnet, model_of, ort
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
@@ -201,6 +202,37 @@ def test_large(op: str) -> None:
     # Steps are split over the threads.
     compare(op, make_inputs(op, 6, 4, 64, 300, 2), direction="bidirectional")
     compare(op, make_inputs(op, 3, 1, 16, 520, 1), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("op", GATES)
+@pytest.mark.parametrize("flag", [0, 1])
+def test_one_image(op: str, flag: int) -> None:
+    # Product and cell in one kernel; blocks of units walked forward and back.
+    more = {"GRU": {"linear_before_reset": flag}, "LSTM": {"input_forget": flag}, "RNN": {}}[op]
+    for hidden, lens in itertools.product((5, 64, 150), (False, True)):
+        for direction in ("reverse", "bidirectional"):
+            inputs = make_inputs(op, 6, 1, 7, hidden, 1 + (direction == "bidirectional"), lens=lens)
+            compare(op, [*inputs[:7]], direction=direction, **more)
+
+
+@pytest.mark.parametrize("op", GATES)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_the_same_bits_for_any_number_of_threads(op: str, batch: int, direction: str) -> None:
+    directions = 1 + (direction == "bidirectional")
+    inputs = make_inputs(op, 9, batch, 20, 300, directions)
+    count = 3 if op == "LSTM" else 2
+    for more in ({}, {"linear_before_reset": 1}) if op == "GRU" else ({},):
+        model = model_of(op, inputs, outputs=count, hidden_size=300, direction=direction, constants=(2,), **more)
+        results = []
+        for threads in (1, 2, 3, 4):
+            options = SessionOptions()
+            options.intra_op_num_threads = threads
+            session = InferenceSession(model.SerializeToString(), options)
+            results.append(session.run(None, feeds(inputs, constants=(2,))))
+        for other in results[1:]:
+            for g, w in zip(other, results[0], strict=True):
+                np.testing.assert_array_equal(g, w)
 
 
 @pytest.mark.parametrize("op", GATES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +53,60 @@ def test_the_same_bits_for_any_number_of_threads() -> None:
     results = [cnn(threads).run(None, {"x": x})[0] for threads in (1, 2, 3, 4)]
     for other in results[1:]:
         np.testing.assert_array_equal(results[0].view(np.uint32), other.view(np.uint32))
+
+
+def in_a_child(program: str) -> str:
+    """What a fresh process prints that runs `program` with `s` and `x`, a session on 4 threads and its input."""
+    code = f"""
+import os, resource, sys, time
+sys.path[:0] = {sys.path!r}
+import numpy as np, linnet, small_models
+def tasks(): return len(os.listdir("/proc/self/task"))
+def session(threads):
+    options = linnet.SessionOptions()
+    options.intra_op_num_threads = threads
+    return linnet.InferenceSession(small_models.small_cnn(), options)
+def x(height): return np.ones((2, 1, height, 16), np.float32)
+{program}
+"""
+    return subprocess.run([sys.executable, "-c", code], check=True, text=True, capture_output=True).stdout
+
+
+def test_workers_are_there_when_work_is_split_only() -> None:
+    out = in_a_child("""
+s = session(3)
+before = tasks()
+s.run(None, {"x": x(3)})
+small = tasks() - before
+s.run(None, {"x": x(600)})
+print(small, tasks() - before)
+""")
+    assert out.split() == ["0", "2"]
+
+
+def test_workers_sleep_after_a_run() -> None:
+    out = in_a_child("""
+s = session(3)
+for _ in range(20): s.run(None, {"x": x(600)})
+before = time.process_time()
+time.sleep(0.5)
+print(time.process_time() - before)
+""")
+    assert float(out) < 0.005
+
+
+def test_sessions_side_by_side() -> None:
+    sessions = [cnn(1 + i % 4) for i in range(6)]
+    inputs = [picture(2, height) for height in (3, 200, 64, 400, 9, 128)]
+    expected = [sessions[0].run(None, {"x": x})[0] for x in inputs]
+
+    def work(i: int) -> None:
+        for j in range(30):
+            got = sessions[i].run(None, {"x": inputs[(i + j) % 6]})[0]
+            np.testing.assert_array_equal(got, expected[(i + j) % 6])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
 
 
 def test_failing_runs_beside_good_ones() -> None:

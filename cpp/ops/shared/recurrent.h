@@ -1,9 +1,12 @@
 // What RNN, GRU and LSTM share: operands, activations, and the walk over the steps.
 //
-// Each direction: the inputs of all steps times W in one product, then step by step the previous state times R. A step
-// may be split by hidden units over the threads; the matrices of the gates are packed apart, so that a thread has all
-// gates of its units.
+// Each direction: the inputs of all steps times W in one product, then step by step the previous state times R. Units
+// come in blocks as wide as a panel of the GEMM, and columns lie [block][gate][unit]: a block has all its gates side by
+// side, so that threads share a step by blocks. Odd steps walk the blocks backward: what the cache still holds of R
+// from the step before is read first.
 #pragma once
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -23,50 +26,54 @@ struct Activation {
     bool is(kernels::Unary other) const { return form == Form::unary && fn == other; }
 };
 
+// One of the products of a step: these many gates, multiplied by the same state.
+struct RecurrentStage {
+    int64_t gates = 1;
+    kernels::RecurrentF32::Cell cell = kernels::RecurrentF32::Cell::rnn;
+    int64_t column = 0;  // where its columns begin
+};
+
 struct RecurrentCell;
 
 struct RecurrentSizes {
     int64_t steps = 0, batch = 0, input = 0, hidden = 0, directions = 1, gates = 1;
-    bool batch_first = false;  // layout 1
+    bool batch_first = false;      // layout 1
+    int64_t unit = 1, blocks = 0;  // units in a block, blocks of the hidden state
+    int64_t columns() const { return blocks * unit * gates; }
 };
 
 struct Recurrent {
     RecurrentSizes sizes;
     const RecurrentCell* cell = nullptr;
+    std::vector<RecurrentStage> stages;
     std::vector<Activation> activations;  // per direction, in the order of the specification
     bool first_reversed = false;          // the only direction runs backwards
     float clip = 0;                       // 0: none
     bool flag = false;                    // linear_before_reset, or input_forget
     bool plain = false;                   // default activations and no clip: the row kernels compute the cell
+    bool fused = false;                   // product and cell of a step in one kernel
     int64_t splits = 1;                   // parts of a step
     std::vector<std::shared_ptr<const Tensor>> packed_w, packed_r;  // per direction; empty: packed by run()
-    int64_t w_size = 0, r_size = 0;  // floats of packed W, and of the packed R of one gate
+    int64_t w_size = 0, r_size = 0;                                 // floats of packed W and R
     bool reversed(int64_t direction) const { return first_reversed || direction == 1; }
 };
 
-// Units [first, last) of one step of one direction.
-struct RecurrentStep {
+// One block of one image in one stage of a step. Gate g of the stage is at x + g * unit and s + g * unit.
+struct RecurrentBlock {
     const Recurrent& r;
-    const RunContext& ctx;
+    const RecurrentStage& stage;
     int64_t direction = 0;
-    int64_t first = 0, last = 0;
-    size_t panel_begin = 0, panel_end = 0;  // the same in panels of packed R
-    const float* packed_r = nullptr;        // of the direction, one gate after the other
-    const float* bias = nullptr;            // [2 * gates * hidden] as in the model, or null
-    const float* peepholes = nullptr;       // [3 * hidden], LSTM only, or null
-    float* gates = nullptr;                 // [batch][gates * hidden]: input times W plus bias
-    const float* h = nullptr;               // [batch][hidden]: the state before
-    float* h_next = nullptr;                // and behind
-    float* c = nullptr;                     // [batch][hidden]: LSTM's cell state, GRU's scratch
-    const int32_t* lengths = nullptr;       // per image, or null
-    int64_t step = 0;
-
-    bool active(int64_t b) const { return !lengths || step < lengths[b]; }
-    // to[b][u] = from[b] R_gate^T [+ add: what stands in `to`, or a bias], u in the units.
-    void multiply(int64_t gate, const float* from, float* to, int64_t to_stride, bool accumulate,
-                  const float* column_bias = nullptr) const;
+    int64_t first = 0, n = 0;          // units
+    float* x = nullptr;                // what the inputs add, with the biases
+    float* s = nullptr;                // the product
+    float* z = nullptr;                // x of stage 0
+    const float* bias = nullptr;       // of the direction as in the model: [2 * gates * hidden], or null
+    const float* peepholes = nullptr;  // [3 * hidden], LSTM only, or null
+    const float* state = nullptr;      // these units before the step
+    float* to = nullptr;               // and behind the stage
+    float* c = nullptr;                // LSTM's cell state
     // Clips (where asked for) and activates n values in place.
-    void activate(size_t which, int64_t n, float* x) const;
+    void activate(size_t which, float* values) const;
 };
 
 struct RecurrentCell {
@@ -75,13 +82,33 @@ struct RecurrentCell {
     const char* defaults[3] = {"", "", ""};
     const char* flag = nullptr;   // the attribute behind Recurrent::flag
     bool has_cell_state = false;  // LSTM: initial_c, P, Y_c
-    int stages = 1;               // parts of a step that need all units of the part before
-    void (*compute)(int stage, const RecurrentStep& step) = nullptr;
+    std::vector<RecurrentStage> (*stages)(bool flag) = nullptr;
+    void (*compute)(const RecurrentBlock& block) = nullptr;  // any activations, clip, peepholes
 };
 
 void infer_recurrent(InferContext& ctx, const RecurrentCell& cell);
 std::shared_ptr<const void> prepare_recurrent(PrepareContext& ctx, const RecurrentCell& cell);
 // float32 only: other floats are converted around (lower_to_f32, run_in_f32 in rows.h).
 void run_recurrent(RunContext& ctx);
+
+// ---- shared by prepare and run (recurrent.cpp) ----------------------------------------------------------------------
+// A part of a step as it is claimed by threads (recurrent_walk.cpp).
+struct RecurrentPart {
+    alignas(64) std::atomic<int64_t> claimed{0};  // rounds; its owner's line, unless others step in
+    alignas(64) std::atomic<int64_t> done{0};     // the line that the others look at
+};
+
+struct RecurrentBuffers {
+    float *w = nullptr, *r = nullptr;  // where weights are packed that are no constants
+    float* x = nullptr;                // inputs in the order of the steps, where they are not
+    float *bias = nullptr, *gates = nullptr, *sums = nullptr, *state = nullptr, *cell = nullptr;
+    std::byte* parts = nullptr;
+    int64_t bytes = 0;  // in all
+    // Null `base` measures. `ordered`: inputs are copied.
+    RecurrentBuffers(std::byte* base, const Recurrent& r, bool ordered);
+};
+bool needs_order(const Recurrent& r, bool lengths);
+// Packs one direction's W and R; either target may be null.
+void pack_direction(const Recurrent& r, const float* w, float* to_w, const float* rw, float* to_r);
 
 }  // namespace linnet

@@ -152,35 +152,40 @@ ProductPlan plan_product(const Shape& a, const Shape& perm_a, const Shape& b, co
     return plan;
 }
 
-GemmSplit split_gemm(int threads, int64_t m, int64_t n, int64_t k, int64_t copies, int64_t tile_rows,
-                     int64_t tile_cols) {
-    GemmSplit split;
-    const int64_t tiles = std::max<int64_t>(1, (m + tile_rows - 1) / tile_rows);
+GemmSplit split_gemm(int threads, int64_t m, int64_t n, int64_t k, int64_t copies, int64_t tile_rows, int64_t tile_cols,
+                     int64_t most_rows) {
     const int64_t panels = std::max<int64_t>(1, (n + tile_cols - 1) / tile_cols);
-    // About 20 us of work a task: a short product streams b and is slower per multiplication.
+    const auto parts_of = [](int64_t items, int64_t step) { return std::max<int64_t>(1, (items + step - 1) / step); };
+    const int64_t fewest = most_rows > 0 ? parts_of(m, most_rows) : 1;
+    // About 10 us of work a task: a short product streams b and is slower per multiplication.
     const double work =
         static_cast<double>(m + 8) * static_cast<double>(n) * static_cast<double>(k) * static_cast<double>(copies);
-    int64_t wanted = 1;
-    if (threads > 1) {
-        wanted = static_cast<int64_t>(std::min(work / 400e3, threads * 3.0));
-        wanted = std::max<int64_t>(1, (wanted + copies - 1) / std::max<int64_t>(1, copies));
-    }
-    // Every part of the rows reads all of b, every part of the columns all of a: split the longer side first.
-    auto parts_of = [](int64_t items, int64_t parts, int64_t& step) {
-        parts = std::clamp<int64_t>(parts, 1, items);
-        step = (items + parts - 1) / parts;
-        return (items + step - 1) / step;
-    };
-    int64_t tile_step = 1;
-    if (m >= n) {
-        split.rows = parts_of(tiles, wanted, tile_step);
-        split.panels = parts_of(panels, (wanted + split.rows - 1) / split.rows, split.panel_step);
-    } else {
-        split.panels = parts_of(panels, wanted, split.panel_step);
-        split.rows = parts_of(tiles, (wanted + split.panels - 1) / split.panels, tile_step);
-    }
-    split.row_step = tile_step * tile_rows;
-    return split;
+    const auto tasks = static_cast<int64_t>(threads > 1 ? std::min(work / 400e3, threads * 4.0) : 1.0);
+    const int64_t each = std::max<int64_t>(1, (tasks + copies - 1) / std::max<int64_t>(1, copies));
+    const int64_t most_parts =
+        std::min(parts_of(m, tile_rows), std::max(each, threads > 1 && fewest > 1 ? fewest + threads - 1 : 0));
+
+    // The split whose busiest thread has least to do; of equals the finest, which evens out threads that come late.
+    GemmSplit best;
+    double least = 0;
+    for (int64_t rows = fewest; rows <= std::max(fewest, most_parts); ++rows)
+        for (int64_t columns = 1; columns <= std::clamp<int64_t>(each / rows, 1, panels); ++columns) {
+            GemmSplit split;
+            split.row_step = std::max<int64_t>(1, parts_of(m, rows));
+            split.rows = parts_of(m, split.row_step);
+            split.panel_step = parts_of(panels, columns);
+            split.panels = parts_of(panels, split.panel_step);
+            // Each tile costs a bit, and each part of the rows reads all its panels.
+            const auto height = static_cast<double>(std::min(m, split.row_step));
+            const double tiles = static_cast<double>(parts_of(split.row_step, tile_rows));
+            const double cost = static_cast<double>(parts_of(copies * split.tasks(), std::max(threads, 1))) *
+                                (height + 1.5 * tiles + 2) *
+                                static_cast<double>(std::min(n, split.panel_step * tile_cols));
+            if (least > 0 && cost > least) continue;
+            best = split;
+            least = cost;
+        }
+    return best;
 }
 
 ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, int b) {

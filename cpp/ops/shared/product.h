@@ -53,9 +53,9 @@ struct GemmSplit {
     int64_t row_step = 1, rows = 1, panel_step = 1, panels = 1;  // sizes and numbers of the parts
     int64_t tasks() const noexcept { return rows * panels; }
 };
-// `copies` products of the same size run side by side.
-GemmSplit split_gemm(int threads, int64_t m, int64_t n, int64_t k, int64_t copies, int64_t tile_rows,
-                     int64_t tile_cols);
+// `copies` products of the same size run side by side. At most `most_rows` rows a task, if given.
+GemmSplit split_gemm(int threads, int64_t m, int64_t n, int64_t k, int64_t copies, int64_t tile_rows, int64_t tile_cols,
+                     int64_t most_rows = 0);
 
 // A float16 or bfloat16 tensor as new float32, or the other way round.
 Tensor convert_float(const Tensor& tensor, DType to);

@@ -10,6 +10,7 @@
 
 #include "kernels/kernels.h"
 #include "ops/epilogue.h"
+#include "ops/shared/product.h"
 #include "ops/spatial/window.h"
 #include "ops/spatial/winograd.h"
 
@@ -124,15 +125,13 @@ void choose_blocks(ConvPlan& plan, int threads) {
     const int64_t depth = std::max<int64_t>(1, plan.taps * plan.k);
     // Rows whose part of A stays in half of the second-level cache.
     const int64_t most = std::clamp<int64_t>(65536 / depth, 48, 192);
-    plan.row_block = plan.path == Path::gemm ? std::max(align, most / align * align) : plan.table.rows(align, most);
-    const int64_t rows = plan.path == Path::gemm && !plan.program.per_batch() ? plan.images * plan.pixels : plan.pixels;
-    const int64_t jobs = plan.groups * (plan.path == Path::gemm && !plan.program.per_batch() ? 1 : plan.images);
-    const int64_t tasks = jobs * ((rows + plan.row_block - 1) / plan.row_block);
-    plan.panel_block = plan.panels();
-    if (threads > 1 && tasks < 4 * threads) {
-        const int64_t split = std::min(plan.panels(), (4 * threads + tasks - 1) / std::max<int64_t>(1, tasks));
-        if (split > 1) plan.panel_block = (plan.panels() + split - 1) / split;
-    }
+    const bool one_matrix = plan.path == Path::gemm && !plan.program.per_batch();
+    const int64_t rows = one_matrix ? plan.images * plan.pixels : plan.pixels;
+    const int64_t copies = plan.groups * (one_matrix ? 1 : plan.images);
+    const GemmSplit split = split_gemm(threads, rows, plan.n, depth, copies, align,
+                                       static_cast<int64_t>(kernels::kernels().gemm_cols), most / align * align);
+    plan.row_block = plan.path == Path::gemm ? split.row_step : plan.table.rows(1, split.row_step);
+    plan.panel_block = split.panel_step;
 }
 
 }  // namespace
@@ -251,6 +250,21 @@ void copy_padded(const ConvPlan& plan, const float* x, float* out, const Paralle
                     });
 }
 
+// Rows of a part such that the busiest thread has the fewest; pairs of rows are computed together. Of equals the
+// smallest part, which evens out threads that come late.
+int64_t even_chunk(int64_t length, int64_t images, int threads) {
+    int64_t best = length, least = (images + threads - 1) / threads * length;
+    for (int64_t parts = 2; parts <= 4 * threads && threads > 1; ++parts) {
+        const int64_t chunk = (length + 2 * parts - 1) / (2 * parts) * 2;
+        const int64_t tasks = images * ((length + chunk - 1) / chunk);
+        const int64_t busiest = (tasks + threads - 1) / threads * chunk;
+        if (busiest > least) continue;
+        best = chunk;
+        least = busiest;
+    }
+    return best;
+}
+
 void run_depthwise(const RunContext& ctx, const ConvPlan& plan, const float* weights, const float* bias,
                    const Parallel& parallel) {
     const kernels::Window& w = plan.window;
@@ -270,8 +284,7 @@ void run_depthwise(const RunContext& ctx, const ConvPlan& plan, const float* wei
     // Rows are shared out; where there is one only, its pixels.
     const bool by_column = w.out[1] == 1 && w.in[1] == 1;
     const auto length = static_cast<int64_t>(by_column ? w.out[2] : w.out[1]);
-    const int64_t parts = std::max<int64_t>(1, 4 * parallel.threads / std::max<int64_t>(1, plan.images));
-    const int64_t chunk = parallel.threads == 1 ? length : ((length + parts - 1) / parts + 3) / 4 * 4;
+    const int64_t chunk = even_chunk(length, plan.images, parallel.threads);
     const int64_t chunks = (length + chunk - 1) / chunk;
     parallel_for(parallel, plan.images * chunks, [&](int64_t task) {
         const int64_t image = task / chunks, begin = task % chunks * chunk, end = std::min(length, begin + chunk);

@@ -4,6 +4,12 @@
 
 namespace linnet {
 
+// float32 [N, H, W, C], where only N may be unknown.
+inline bool is_image(const Fact& fact) {
+    if (!fact.ranked || fact.rank() != 4 || fact.dtype != DType::f32) return false;
+    return is_number(fact.shape[1]) && is_number(fact.shape[2]) && is_number(fact.shape[3]);
+}
+
 // Elementwise readers of a convolution or product become steps of its epilogue.
 bool fuse_epilogue(const Graph& graph, NodeId id, Patch& patch);
 // A large 1x1 convolution and the depthwise one behind it become PointwiseDepthwise. After fuse_epilogue.

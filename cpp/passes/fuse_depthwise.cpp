@@ -22,9 +22,7 @@ bool fuse_depthwise(const Graph& graph, NodeId id, Patch& patch) {
     if (!pointwise || !is_conv(*pointwise)) return false;
     const Fact& middle = graph.fact(depthwise.inputs[0]);
     const Tensor *w1 = graph.constant(pointwise->inputs[1]), *w2 = graph.constant(depthwise.inputs[1]);
-    if (!middle.is_static() || middle.dtype != DType::f32 || middle.rank() != 4 || !w1 || !w2 || w1->rank() != 4 ||
-        w2->rank() != 4)
-        return false;
+    if (!is_image(middle) || !w1 || !w2 || w1->rank() != 4 || w2->rank() != 4) return false;
     const int64_t channels = middle.shape[3];
     if (depthwise.attributes.i("group", 1) != channels || w2->shape[0] != channels || w2->shape[1] != 1 ||
         !is_pointwise_conv(pointwise->attributes, w1->shape))

@@ -17,10 +17,10 @@ bool fuse_gate(const Graph& graph, NodeId id, Patch& patch) {
     if (!w || w->rank() != 4 || !mul || !graph.single_use(conv.inputs[0])) return false;
     if (!is_pointwise_conv(conv.attributes, w->shape)) return false;
     const Fact& scaled = graph.fact(conv.inputs[0]);
-    if (!scaled.is_static() || scaled.shape[1] * scaled.shape[2] < kPixelsPerFilter * w->shape[0]) return false;
+    if (!is_image(scaled) || scaled.shape[1] * scaled.shape[2] < kPixelsPerFilter * w->shape[0]) return false;
     for (size_t side = 0; side < 2; ++side) {
         const Fact &x = graph.fact(mul->inputs[side]), &gate = graph.fact(mul->inputs[1 - side]);
-        if (!x.is_static() || !gate.is_static() || !(x.shape == scaled.shape)) continue;
+        if (!is_image(x) || !gate.ranked || !(x.shape == scaled.shape) || x.shape[0] == kUnknownDim) continue;
         if (!(gate.shape == Shape{x.shape[0], 1, 1, x.shape[3]})) continue;
         Node gated;
         gated.name = conv.name;

@@ -51,7 +51,7 @@ def make(case: tuple, *, middle_is_output: bool, bias: bool = True) -> tuple[byt
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("batch", *shape[1:]))],
         outputs,
         [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
     )

@@ -39,7 +39,7 @@ def make(images: int, channels: int, filters: int, size: int, gate_shape: tuple,
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info(k, TensorProto.FLOAT, v.shape) for k, v in feeds.items()],
+        [helper.make_tensor_value_info(k, TensorProto.FLOAT, ("batch", *v.shape[1:])) for k, v in feeds.items()],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(v, k) for k, v in weights.items()],
     )

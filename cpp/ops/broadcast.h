@@ -137,14 +137,20 @@ inline void run_range_narrow(const Run& run, int64_t begin, int64_t end) {
     int64_t offsets[kMaxOperands];
     locate(plan, begin, at, offsets);
     size_t step[kMaxOperands] = {1, 1, 1};
+    // Operands that are the same in every row are spread once: blocks then hold whole rows.
+    bool same_rows = true, spread = false;
+    for (int k = 0; k < plan.operands; ++k)
+        for (size_t axis = 0; axis < last && !plan.contiguous[k]; ++axis)
+            same_rows = same_rows && plan.strides[k][axis] == 0;
+    const int64_t block = same_rows ? kBlock / plan.dims[last] * plan.dims[last] : kBlock;
     while (begin < end) {
-        const int64_t n = std::min(end - begin, kBlock);
+        const int64_t n = std::min(end - begin, block);
         const void* in[kMaxOperands] = {};
         for (int k = 0; k < plan.operands; ++k)
             in[k] = plan.contiguous[k]
                         ? static_cast<const std::byte*>(run.in[k]) + static_cast<size_t>(begin) * run.in_size[k]
                         : buffers[k];
-        for (int64_t i = 0; i < n;) {
+        for (int64_t i = 0; i < n && !(same_rows && spread);) {
             const int64_t width = std::min(n - i, plan.dims[last] - at[last]);
             for (int k = 0; k < plan.operands; ++k) {
                 if (plan.contiguous[k]) continue;
@@ -164,6 +170,7 @@ inline void run_range_narrow(const Run& run, int64_t begin, int64_t end) {
             for (int k = 0; k < plan.operands; ++k) offsets[k] += width * plan.strides[k][last];
             if (at[last] == plan.dims[last]) next_row(plan, at, offsets);
         }
+        spread = true;
         run.row(run.context, static_cast<size_t>(n), in, step,
                 static_cast<std::byte*>(run.out) + static_cast<size_t>(begin) * run.out_size);
         begin += n;

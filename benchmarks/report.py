@@ -126,14 +126,14 @@ def batches(rows: list[Row], names: list[str]) -> list[str]:
 
 
 def notes(rows: list[Row], bound: float) -> list[str]:
-    """Why a cell is empty, and which runtimes are off by more than ``bound``; each said once for all thread counts."""
-    found: dict[str, None] = {}
+    """Why a cell is empty, and which runtimes are off by more than ``bound``; each said once for all its rows."""
+    errors: dict[str, None] = {}
+    gaps: dict[str, float] = {}
     for row in rows:
         for name, result in row["peers"].items():
+            label = f"{Path(row['model']).stem}: {name}"
             if "error" in result:
-                found[f"{Path(row['model']).stem}: {name}: {result['error']}"] = None
+                errors[f"{label}: {result['error']}"] = None
             elif result.get("difference", 0.0) > bound:
-                found[
-                    f"{Path(row['model']).stem}: {name} differs by {result['difference']:.0e} of the largest output"
-                ] = None
-    return list(found)
+                gaps[label] = max(gaps.get(label, 0.0), result["difference"])
+    return [*errors, *(f"{label} differs by {gap:.0e} of the largest output" for label, gap in gaps.items())]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -51,7 +52,8 @@ def without_nan_guards(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def last_lines(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The end of what a converter said, without colours."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
     return " / ".join(lines[-3:])[-400:]
 
 

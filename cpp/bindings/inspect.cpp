@@ -30,6 +30,7 @@ py::dict to_dict(const GraphInfo& info) {
         d["inputs"] = n.inputs;
         d["outputs"] = n.outputs;
         d["epilogue"] = n.epilogue;
+        d["algorithm"] = n.algorithm;
         d["macs"] = n.macs;
         nodes.append(d);
     }

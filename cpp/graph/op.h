@@ -227,6 +227,9 @@ class PrepareContext {
     // Bytes that run() gets as scratch(), 64-byte aligned.
     void scratch(size_t bytes) { scratch_ = bytes; }
     size_t scratch() const { return scratch_; }
+    // The way that was chosen among several, for people: "Winograd F(4,3), expected 0.41 of direct".
+    void algorithm(std::string text) { algorithm_ = std::move(text); }
+    const std::string& algorithm() const { return algorithm_; }
 
     // Packs constant input i through the session's cache. run() must not read that input: it may have lost its
     // elements.
@@ -245,6 +248,7 @@ class PrepareContext {
     std::span<const Fact* const> inputs_;
     std::span<const Fact> outputs_;
     size_t scratch_ = 0;
+    std::string algorithm_;
     uint64_t packed_ = 0;  // bit i: input i
     mutable std::vector<std::shared_ptr<const Tensor>> restored_;
 };

@@ -76,15 +76,28 @@ static __attribute__((noinline)) void tile(const TileArgs& t) noexcept {
             unroll<MR>(LINNET_LAMBDA(i) { row[i] = t.a + (ptrdiff_t)(t.row + i) * t.lda; });
         }
         const auto step = LINNET_LAMBDA(k) {
-            f32 bv[N];
-            unroll<N>(LINNET_LAMBDA(j) {
-                bv[j] = load(b + (j / NV) * panel_stride + (j % NV) * lanes);
-                if constexpr (MR > 1) keep(bv[j]);
-            });
-            unroll<MR>(LINNET_LAMBDA(i) {
-                const f32 av = splat(row[i][k]);
-                unroll<N>(LINNET_LAMBDA(j) { accumulate(acc[i][j], av, bv[j]); });
-            });
+            if constexpr (MR > 1 && MR < N) {  // the factors that are fewer wait in registers
+                f32 av[MR];
+                unroll<MR>(LINNET_LAMBDA(i) {
+                    av[i] = splat(row[i][k]);
+                    keep(av[i]);
+                });
+                unroll<N>(LINNET_LAMBDA(j) {
+                    f32 bv = load(b + (j / NV) * panel_stride + (j % NV) * lanes);
+                    keep(bv);
+                    unroll<MR>(LINNET_LAMBDA(i) { accumulate(acc[i][j], av[i], bv); });
+                });
+            } else {
+                f32 bv[N];
+                unroll<N>(LINNET_LAMBDA(j) {
+                    bv[j] = load(b + (j / NV) * panel_stride + (j % NV) * lanes);
+                    if constexpr (MR > 1) keep(bv[j]);
+                });
+                unroll<MR>(LINNET_LAMBDA(i) {
+                    const f32 av = splat(row[i][k]);
+                    unroll<N>(LINNET_LAMBDA(j) { accumulate(acc[i][j], av, bv[j]); });
+                });
+            }
 #ifdef LINNET_HALF
             if constexpr (Half) {
                 const f32h bh = load_half(b + N * lanes);
@@ -169,7 +182,8 @@ constexpr bool low_tiles = gemm_mr > 8;
 constexpr size_t low_mr = 6, low_np = 2, low_rows = 20;  // from low_rows rows on, heights are 5 and 6
 
 static bool rows_collide(const TileArgs& t, size_t row, size_t rows) noexcept {
-    if (rows < low_rows || t.k < 64) return false;
+    // Two panels must fit the second-level cache beside the rows.
+    if (rows < low_rows || t.k < 64 || t.taps * t.k > 2048) return false;
     const ptrdiff_t apart = t.offsets ? t.offsets[row + 1] - t.offsets[row] : t.lda;
     return apart != 0 && apart % 1024 == 0;
 }

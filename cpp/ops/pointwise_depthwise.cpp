@@ -73,6 +73,8 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     plan.parts = std::min<int64_t>((ctx.threads + plan.images - 1) / plan.images, y[1]);
     plan.tasks = std::min<int64_t>(ctx.threads, plan.parts * plan.images);
 
+    ctx.algorithm(cat("bands of ", plan.band, " rows"));
+
     const Kernels& table = kernels::kernels();
     const auto m = static_cast<size_t>(plan.middle), c = static_cast<size_t>(plan.channels), taps = plan.window.taps();
     plan.pointwise = ctx.pack<Tensor>(1, cat("pointwise ", table.isa), [&](const Tensor& weights) {

@@ -8,6 +8,8 @@ namespace linnet {
 bool fuse_epilogue(const Graph& graph, NodeId id, Patch& patch);
 // A large 1x1 convolution and the depthwise one behind it become PointwiseDepthwise. After fuse_epilogue.
 bool fuse_depthwise(const Graph& graph, NodeId id, Patch& patch);
+// A factor per image and channel in front of a 1x1 convolution becomes its "gate".
+bool fuse_gate(const Graph& graph, NodeId id, Patch& patch);
 // Transposes around a product become strides; Reshapes that only merge its rows vanish.
 bool absorb_layout(const Graph& graph, NodeId id, Patch& patch);
 // MatMul, scale, mask, Softmax, MatMul become Attention. Before MatMul is lowered.

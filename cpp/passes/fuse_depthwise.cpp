@@ -13,25 +13,6 @@ bool is_conv(const Node& node) {
     return node.op_type == "Conv" && node.domain == "linnet" && node.inputs.size() <= 3 && !node.captures;
 }
 
-bool all_known(const Fact& fact) {
-    if (!fact.ranked || fact.rank() != 4 || fact.dtype != DType::f32) return false;
-    for (int64_t d : fact.shape)
-        if (d <= 0) return false;
-    return true;
-}
-
-bool is_pointwise(const Node& node, const Shape& w) {
-    if (node.attributes.i("group", 1) != 1 || w[2] != 1 || w[3] != 1) return false;
-    const Shape kernel{1, 1};
-    const WindowAttributes window = read_window(node.attributes, 2, &kernel);
-    for (size_t i = 0; i < 2; ++i) {
-        int64_t before = 0, after = 0;
-        window_pads(window, i, 1, before, after);
-        if (window.stride[i] != 1 || before != 0 || after != 0) return false;
-    }
-    return true;
-}
-
 }  // namespace
 
 bool fuse_depthwise(const Graph& graph, NodeId id, Patch& patch) {
@@ -39,12 +20,14 @@ bool fuse_depthwise(const Graph& graph, NodeId id, Patch& patch) {
     if (!is_conv(depthwise) || !graph.single_use(depthwise.inputs[0])) return false;
     const Node* pointwise = graph.producer(depthwise.inputs[0], "Conv", "linnet");
     if (!pointwise || !is_conv(*pointwise)) return false;
-    const Fact &middle = graph.fact(depthwise.inputs[0]), &x = graph.fact(pointwise->inputs[0]);
+    const Fact& middle = graph.fact(depthwise.inputs[0]);
     const Tensor *w1 = graph.constant(pointwise->inputs[1]), *w2 = graph.constant(depthwise.inputs[1]);
-    if (!all_known(middle) || !all_known(x) || !w1 || !w2 || w1->rank() != 4 || w2->rank() != 4) return false;
+    if (!middle.is_static() || middle.dtype != DType::f32 || middle.rank() != 4 || !w1 || !w2 || w1->rank() != 4 ||
+        w2->rank() != 4)
+        return false;
     const int64_t channels = middle.shape[3];
     if (depthwise.attributes.i("group", 1) != channels || w2->shape[0] != channels || w2->shape[1] != 1 ||
-        !is_pointwise(*pointwise, w1->shape))
+        !is_pointwise_conv(pointwise->attributes, w1->shape))
         return false;
     const int64_t image = middle.shape[1] * middle.shape[2] * channels * static_cast<int64_t>(sizeof(float));
     if (image <= kMiddleBytes) return false;

@@ -39,6 +39,7 @@ constexpr Pass kLower[] = {
     {.name = "absorb_layout", .rule = absorb_layout},
     {.name = "fuse_epilogue", .rule = fuse_epilogue},
     {.name = "fuse_depthwise", .rule = fuse_depthwise},
+    {.name = "fuse_gate", .rule = fuse_gate},
     {.name = "fold_constants", .run = fold_constants},
     {.name = "merge_equal", .run = merge_equal},
     {.name = "remove_unused", .run = remove_unused},

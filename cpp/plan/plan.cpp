@@ -166,6 +166,7 @@ class Planner {
                 e.add_context(node_text(n));
                 throw;
             }
+            step.algorithm = context.algorithm();
             step.scratch = context.scratch();
             for (size_t i = 0; i < n.inputs.size(); ++i) {
                 const ValueId v = n.inputs[i];

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "graph/op.h"
@@ -20,6 +21,7 @@ struct Step {
     NodeId node = kNoNode;
     const OpDef* op = nullptr;
     std::shared_ptr<const void> state;
+    std::string algorithm;         // see PrepareContext; empty where there is no choice
     size_t scratch = 0;            // bytes
     int64_t scratch_offset = 0;    // in the arena
     std::vector<ValueId> release;  // heap values that nobody reads after this step

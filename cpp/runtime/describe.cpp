@@ -100,7 +100,11 @@ GraphInfo describe(const Graph& graph, std::span<const Fact> facts) {
 GraphInfo describe(const Graph& graph, const Plan& plan) {
     static constexpr std::string_view kSteps[] = {"kernel", "view", "dynamic"};
     Describer describer(graph, plan.facts);
-    for (const Step& step : plan.steps) describer.node(step.node, kSteps[static_cast<int>(step.kind)], "");
+    for (const Step& step : plan.steps) {
+        const size_t row = describer.info.nodes.size();
+        describer.node(step.node, kSteps[static_cast<int>(step.kind)], "");
+        describer.info.nodes[row].algorithm = step.algorithm;
+    }
     describer.constants();
     return std::move(describer.info);
 }

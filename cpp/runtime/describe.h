@@ -17,6 +17,7 @@ struct NodeInfo {
     std::string step;                          // "kernel", "view", "dynamic"; empty without a plan
     std::vector<std::string> inputs, outputs;  // facts: "float32 [1, 3, 224, 224]"; constants are left out of inputs
     std::vector<std::string> epilogue;         // "bias", "relu", "add:3": what was fused into it
+    std::string algorithm;                     // chosen by the plan; empty without a choice
     int64_t macs = 0;
 };
 

@@ -39,18 +39,18 @@ def run(*arguments: object) -> int:
 
 
 def test_a_slower_build_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fast, slow = build(tmp_path / "fast", 0.004), build(tmp_path / "slow", 0.008)
+    fast, slow = build(tmp_path / "fast", 0.004), build(tmp_path / "slow", 0.016)
     assert run(fast, slow) == 1
     said = capsys.readouterr()
     assert "SLOWER" in said.out and "digits, 1 thread" in said.err
     assert run(slow, fast) == 0
     assert "faster" in capsys.readouterr().out
-    assert run(fast, slow, "--bound", 3) == 0
+    assert run(fast, slow, "--bound", 30) == 0
 
 
 def test_other_outputs_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = build(tmp_path / "old", 0.004), build(tmp_path / "new" / "python", 0.004, 2.0)
-    assert run(old, new.parent, "--bound", 3) == 1
+    assert run(old, new.parent, "--bound", 30) == 1
     assert "outputs differ by 1.0e+00" in capsys.readouterr().out
 
 

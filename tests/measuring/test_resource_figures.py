@@ -55,20 +55,21 @@ def test_memory_that_grows_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_crowded_compares_two_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     crowds: list[int] = []
-    crowd = [1e-3]
+    crowd = [2e-3]
 
     @contextlib.contextmanager
     def busy(count: int) -> Iterator[None]:
         crowds.append(count)
-        crowd[0] = 4e-3
+        crowd[0] = 30e-3
         yield
-        crowd[0] = 1e-3
+        crowd[0] = 2e-3
 
+    monkeypatch.setattr(resources, "CROWDS", 1)
     monkeypatch.setattr(resources, "busy", busy)
     monkeypatch.setattr(resources, "opened", lambda *_: lambda feeds: time.sleep(crowd[0]))
     found = resources.crowded(str(MODEL), 1, 0.1)["linnet"]
-    assert 2 < found["crowded"] / found["alone"] < 6
-    assert crowds == [2 * (os.cpu_count() or 1)] * resources.CROWDS
+    assert found["crowded"] > 2 * found["alone"]  # of 15, on a machine that runs other tests, too
+    assert crowds == [2 * (os.cpu_count() or 1)]
 
 
 def test_the_library_is_stripped(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A large 1x1 convolution and the depthwise one behind it run by bands of rows: the same bits as one after the other."""
+"""A large 1x1 convolution and the depthwise one behind it run by bands of rows: the same bits as in turn."""
 
 from __future__ import annotations
 

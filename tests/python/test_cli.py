@@ -108,9 +108,11 @@ def test_inspect(capsys: pytest.CaptureFixture[str], cnn: Path) -> None:
     assert facts["operators"]["build"]["Conv"] == 1 and facts["nodes"]["build"] == 6
     assert facts["nodes"]["lower"] <= facts["nodes"]["build"] + 1
     assert facts["fused"].get("Conv + bias + relu") == 1
+    assert facts["algorithms"] == {"Conv: indirect GEMM over padded kernel rows": 1}
     assert 0 < facts["plan"]["arena_bytes"] <= facts["plan"]["unshared_bytes"] + 64 * facts["nodes"]["lower"]
     text = said(capsys, "inspect", cnn)
     assert "x     tensor(float)  [batch, 1, height, 16]" in text and "1 × Conv + bias + relu" in text
+    assert "1 × Conv: indirect GEMM" in text
 
 
 def test_inspect_a_loop(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ struct ConvPlan {
     std::vector<float> zero;
     std::shared_ptr<const Tensor> packed;  // null: weights are packed in every run
     size_t packed_group = 0;               // floats of one group's packed weights
+    int gate = 0;                          // the input that scales each image's input channels, if any
     bool padded = false;                   // the input is copied with padded rows
     int64_t padded_width = 0, padded_elements = 0;
     size_t padded_at = 0;  // floats into the scratch
@@ -45,6 +46,8 @@ struct ConvPlan {
         const auto cols = static_cast<int64_t>(kernels::kernels().gemm_cols);
         return (n + cols - 1) / cols;
     }
+    // The pixels of all images are rows of one product.
+    bool one_matrix() const { return path == Path::gemm && !program.per_batch() && gate == 0; }
 };
 
 int64_t kernel_taps(const kernels::Window& w) { return static_cast<int64_t>(w.taps()); }
@@ -125,13 +128,23 @@ void choose_blocks(ConvPlan& plan, int threads) {
     const int64_t depth = std::max<int64_t>(1, plan.taps * plan.k);
     // Rows whose part of A stays in half of the second-level cache.
     const int64_t most = std::clamp<int64_t>(65536 / depth, 48, 192);
-    const bool one_matrix = plan.path == Path::gemm && !plan.program.per_batch();
-    const int64_t rows = one_matrix ? plan.images * plan.pixels : plan.pixels;
-    const int64_t copies = plan.groups * (one_matrix ? 1 : plan.images);
+    const int64_t rows = plan.one_matrix() ? plan.images * plan.pixels : plan.pixels;
+    const int64_t copies = plan.groups * (plan.one_matrix() ? 1 : plan.images);
     const GemmSplit split = split_gemm(threads, rows, plan.n, depth, copies, align,
                                        static_cast<int64_t>(kernels::kernels().gemm_cols), most / align * align);
     plan.row_block = plan.path == Path::gemm ? split.row_step : plan.table.rows(1, split.row_step);
     plan.panel_block = split.panel_step;
+}
+
+std::string algorithm_text(const ConvPlan& plan, bool merged, double winograd_cost) {
+    switch (plan.path) {
+        case Path::gemm: return merged ? "GEMM, an image a row" : plan.gate ? "GEMM, the gate in its weights" : "GEMM";
+        case Path::indirect: return merged ? "indirect GEMM over padded kernel rows" : "indirect GEMM";
+        case Path::depthwise: return "depthwise";
+        case Path::winograd: break;
+    }
+    const auto hundredths = static_cast<int>(winograd_cost * 100 + 0.5);
+    return cat("Winograd F(", plan.winograd.m, ",3), expected at 0.", hundredths / 10, hundredths % 10, " of direct");
 }
 
 }  // namespace
@@ -152,6 +165,7 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     plan.groups = ctx.attributes.i("group", 1);
     plan.program = EpilogueProgram(ctx.attributes);
     plan.program.resolve(ctx, y);
+    plan.gate = static_cast<int>(ctx.attributes.i("gate", 0));
     plan.n = plan.out_channels / plan.groups;
     plan.k = plan.in_channels / plan.groups;
     plan.taps = kernel_taps(plan.window);
@@ -161,6 +175,7 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     const Kernels& table = kernels::kernels();
     const int64_t all_taps = plan.taps;
     bool merged = false;
+    double winograd_cost = 1;
     if (plan.groups > 1 && plan.groups == plan.in_channels && plan.n == 1 && plan.window.kernel[0] == 1 &&
         plan.window.in[0] == 1 && plan.window.out[0] == 1 && plan.window.pad_begin[0] == 0) {
         plan.path = Path::depthwise;
@@ -176,16 +191,20 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
                plan.window.pad_begin[2] + plan.window.pad_end[2] <= static_cast<ptrdiff_t>(plan.window.in[2]) + 64) {
         merged = true;
         plan_padded_rows(plan);
-    } else if (const int64_t m = constant && plan.groups == 1 && !ctx.exact
-                                     ? choose_winograd(plan.window, plan.images, plan.k, plan.n)
-                                     : 0) {
+    } else if (const WinogradChoice choice = constant && plan.groups == 1 && !ctx.exact
+                                                 ? choose_winograd(plan.window, plan.images, plan.k, plan.n)
+                                                 : WinogradChoice{};
+               choice.m) {
         plan.path = Path::winograd;
+        winograd_cost = choice.cost;
         plan.winograd =
-            plan_winograd(plan.window, m, plan.images, plan.k, plan.n, ctx.threads, plan.program.per_batch());
+            plan_winograd(plan.window, choice.m, plan.images, plan.k, plan.n, ctx.threads, plan.program.per_batch());
     } else {
         plan.table.prepare(plan.window, plan.in_elements);
     }
     plan.zero.assign(static_cast<size_t>(plan.path == Path::depthwise ? plan.in_channels : plan.k), 0.0f);
+
+    ctx.algorithm(algorithm_text(plan, merged, winograd_cost));
 
     size_t floats = 0;  // of packed weights
     if (plan.path == Path::depthwise) {
@@ -226,6 +245,7 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     } else {
         scratch = (floats + 15) / 16 * 16;
     }
+    if (plan.gate) scratch = plan.packed_group * static_cast<size_t>(plan.images);
     plan.padded_at = scratch;
     if (plan.padded) scratch += static_cast<size_t>(checked_mul(plan.padded_elements, plan.images));
     ctx.scratch(scratch * sizeof(float) + plan.winograd.scratch());
@@ -248,6 +268,19 @@ void copy_padded(const ConvPlan& plan, const float* x, float* out, const Paralle
                             std::fill(to + before + width, to + padded, 0.0f);
                         }
                     });
+}
+
+// The packed weights of each image: row k of them times the gate's element k.
+void scale_weights(const ConvPlan& plan, const float* gate, const float* packed, float* out, const Parallel& parallel) {
+    const auto columns = static_cast<int64_t>(kernels::kernels().gemm_cols), panels = plan.panels();
+    const auto group = static_cast<int64_t>(plan.packed_group);
+    parallel_for(parallel, plan.images * panels, [&](int64_t task) {
+        const float* scale = gate + task / panels * plan.k;
+        const float* from = packed + task % panels * plan.k * columns;
+        float* to = out + task / panels * group + task % panels * plan.k * columns;
+        for (int64_t k = 0; k < plan.k; ++k, from += columns, to += columns)
+            for (int64_t c = 0; c < columns; ++c) to[c] = from[c] * scale[k];
+    });
 }
 
 // Rows of a part such that the busiest thread has the fewest; pairs of rows are computed together. Of equals the
@@ -340,9 +373,12 @@ void run_conv(RunContext& ctx) {
         image_elements = plan.padded_elements;
     }
     const bool gemm = plan.path == Path::gemm;
-    const bool one_matrix = gemm && !plan.program.per_batch();  // images are rows like any other
-    const int64_t images = one_matrix ? 1 : plan.images;
-    const int64_t rows = one_matrix ? plan.images * plan.pixels : plan.pixels;
+    const int64_t images = plan.one_matrix() ? 1 : plan.images;
+    const int64_t rows = plan.one_matrix() ? plan.images * plan.pixels : plan.pixels;
+    if (plan.gate) {
+        scale_weights(plan, ctx.input(plan.gate).as<float>(), weights, scratch, parallel);
+        weights = scratch;
+    }
     const int64_t blocks = (rows + plan.row_block - 1) / plan.row_block;
     const int64_t splits = (plan.panels() + plan.panel_block - 1) / plan.panel_block;
     // A's row stride when windows are contiguous runs: a pixel, or a whole image.
@@ -357,7 +393,7 @@ void run_conv(RunContext& ctx) {
         const auto last = static_cast<size_t>(std::min(plan.panels(), (split + 1) * plan.panel_block));
         const EpilogueSteps steps =
             plan.program.bind(ctx, bias ? bias + column : nullptr, {offset, plan.out_channels, column, image});
-        const float* b = weights + static_cast<size_t>(group) * plan.packed_group;
+        const float* b = weights + static_cast<size_t>(plan.gate ? image : group) * plan.packed_group;
         const float* a = x + image * image_elements + group * plan.k;
         const auto count = static_cast<size_t>(end - begin);
         if (gemm) {

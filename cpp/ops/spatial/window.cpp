@@ -63,6 +63,18 @@ WindowAttributes read_window(const Attributes& attributes, size_t spatial, const
     return w;
 }
 
+bool is_pointwise_conv(const Attributes& attributes, const Shape& w) {
+    if (attributes.i("group", 1) != 1 || w.size() != 4 || w[2] != 1 || w[3] != 1) return false;
+    const Shape kernel{1, 1};
+    const WindowAttributes window = read_window(attributes, 2, &kernel);
+    for (size_t i = 0; i < 2; ++i) {
+        int64_t before = 0, after = 0;
+        window_pads(window, i, 1, before, after);
+        if (window.stride[i] != 1 || before != 0 || after != 0) return false;
+    }
+    return true;
+}
+
 int64_t window_output(DimTable& dims, const WindowAttributes& w, size_t axis, int64_t in) {
     const int64_t stride = w.stride[axis];
     if (w.auto_pad == AutoPad::same_upper || w.auto_pad == AutoPad::same_lower) return dims.ceil_div(in, stride);

@@ -29,6 +29,9 @@ struct WindowAttributes {
 // of a convolution; checked against the attribute when both are known) or is null where the attribute is required.
 WindowAttributes read_window(const Attributes& attributes, size_t spatial, const Shape* kernel);
 
+// Whether a convolution with weights of shape w, [M, C, 1, 1], reads each pixel by itself, all channels of it.
+bool is_pointwise_conv(const Attributes& attributes, const Shape& w);
+
 // The output's size along an axis, for an input of size `in` (any code of a dimension).
 int64_t window_output(DimTable& dims, const WindowAttributes& window, size_t axis, int64_t in);
 

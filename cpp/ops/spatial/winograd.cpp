@@ -85,24 +85,24 @@ void find_tile(const WinogradPlan& plan, const float* x, const float* zero, int6
 
 }  // namespace
 
-int64_t choose_winograd(const kernels::Window& w, int64_t images, int64_t k, int64_t n) {
-    if (w.in[0] != 1 || w.out[0] != 1 || w.kernel[0] != 1) return 0;
+WinogradChoice choose_winograd(const kernels::Window& w, int64_t images, int64_t k, int64_t n) {
+    if (w.in[0] != 1 || w.out[0] != 1 || w.kernel[0] != 1) return {};
     for (size_t axis : {1, 2})
-        if (w.kernel[axis] != 3 || w.stride[axis] != 1 || w.dilation[axis] != 1) return 0;
-    if (k < 16 || n < 16) return 0;
+        if (w.kernel[axis] != 3 || w.stride[axis] != 1 || w.dilation[axis] != 1) return {};
+    if (k < 16 || n < 16) return {};
     const auto h = static_cast<int64_t>(w.out[1]), width = static_cast<int64_t>(w.out[2]);
-    if (images * h * width > INT32_MAX / 2) return 0;
+    if (images * h * width > INT32_MAX / 2) return {};
     const auto kd = static_cast<double>(k), nd = static_cast<double>(n);
     const auto direct = 9 * kd * nd * std::max(static_cast<double>(images * h * width), kFetch);
-    double best = 0.85 * direct;  // worth its rounding and its larger weights
-    int64_t chosen = 0;
+    WinogradChoice chosen;
+    double best = 0.85;  // worth its rounding and its larger weights
     for (const int64_t m : {2, 4}) {
         const auto matrices = static_cast<double>((m + 2) * (m + 2));
         const auto tiles = static_cast<double>(images * up(h, m) * up(width, m));
         // Few rows leave part of a register tile's time unused.
         const double cost =
             matrices * (kd * nd * std::max(tiles + 4, kFetch) + kTransform * tiles * (kd + nd)) * (m == 4 ? 1.1 : 1.0);
-        if (cost < best) best = cost, chosen = m;
+        if (cost / direct < best) best = cost / direct, chosen = {m, best};
     }
     return chosen;
 }

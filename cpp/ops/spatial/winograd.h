@@ -25,9 +25,12 @@ struct WinogradPlan {
     size_t packed() const { return static_cast<size_t>(matrix * matrices()); }
 };
 
-// Outputs along a tile's side (2 or 4) with which a dense convolution is expected to be fastest; 0: do it directly.
+struct WinogradChoice {
+    int64_t m = 0;    // outputs along a tile's side, 2 or 4; 0: do it directly
+    double cost = 1;  // expected time, of the direct way's
+};
 // A model of the machine, not a measurement: the same answer everywhere.
-int64_t choose_winograd(const kernels::Window& window, int64_t images, int64_t k, int64_t n);
+WinogradChoice choose_winograd(const kernels::Window& window, int64_t images, int64_t k, int64_t n);
 
 // `per_batch`: the epilogue differs from image to image.
 WinogradPlan plan_winograd(const kernels::Window& window, int64_t m, int64_t images, int64_t k, int64_t n, int threads,

@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     """Adds the subcommand."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "inspect",
-        help="inputs, operators, parameters, memory, what was fused",
+        help="inputs, operators, parameters, memory, what was fused, algorithms",
         description="Show what a model holds, and what Linnet makes of it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,6 +85,8 @@ def collect(session: InferenceSession, path: str, shapes: _common.Shapes) -> dic
         "nodes": {"build": len(built["nodes"]), "simplify": len(simplified["nodes"]), "lower": len(plan["nodes"])},
         "operators": {"build": _histogram(built), "simplify": _histogram(simplified), "lower": _histogram(plan)},
         "fused": _fused(steps),
+        "algorithms": dict(Counter(f"{n['op']}: {n['algorithm']}" for n in steps if n["algorithm"]).most_common()),
+        "steps": [{key: n[key] for key in ("name", "op", "algorithm", "macs", "outputs")} for n in steps],
         "layout_changes": plan["layout_changes"],
         "plan": {
             "steps": sum(n["step"] != "view" for n in steps),
@@ -148,10 +150,11 @@ def _print(facts: dict[str, Any]) -> None:
     )
     rows = [[op, *(str(stages[stage].get(op, "")) for stage in STAGES)] for op in names]
     print(_text.table(["", "file", "simplified", "lowered"], rows))
-    if facts["fused"]:
-        print("\nFused")
-        for text, n in facts["fused"].items():
-            print(f"  {n:4d} × {text}")
+    for title in ("fused", "algorithms"):
+        if facts[title]:
+            print(f"\n{title.capitalize()}")
+            for text, n in facts[title].items():
+                print(f"  {n:4d} × {text}")
     if plan["dynamic"]:
         print("\nShapes known only when they run (allocated then, not planned)")
         for node in plan["dynamic"][:40]:

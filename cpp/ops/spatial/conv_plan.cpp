@@ -20,7 +20,7 @@ namespace {
 using kernels::Kernels;
 
 constexpr int64_t kFewChannels = 4;       // up to these, kernel rows are taps
-constexpr int64_t kSerialWork = 1 << 18;  // multiply-adds below which threads cost more than they give
+constexpr int64_t kSerialWork = 1 << 17;  // multiply-adds below which threads cost more than they give
 
 enum class Path : uint8_t { gemm, indirect, depthwise, winograd };
 

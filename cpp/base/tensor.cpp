@@ -1,6 +1,8 @@
 // Tensors: memory, copies, elements read as numbers.
 #include "base/tensor.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 
@@ -8,6 +10,11 @@
 #include "base/half.h"
 
 namespace linnet {
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+}  // namespace
 
 Tensor::Tensor() = default;
 Tensor::Tensor(const Tensor&) = default;
@@ -37,10 +44,13 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     }
     // Rounded up so that vector loads of a whole line stay inside.
     const int64_t bytes = checked_add(checked_mul(count, static_cast<int64_t>(dtype_size(dtype))), 127) & ~int64_t{63};
-    void* memory = std::aligned_alloc(64, static_cast<size_t>(bytes));
+    const bool large = bytes >= kHugePage;
+    void* memory = std::aligned_alloc(large ? kHugePage : 64, static_cast<size_t>(bytes));
     if (!memory)
         fail(ErrorKind::invalid_argument, "no memory for a tensor of ", bytes, " bytes (", shape_text(shape), " ",
              dtype_name(dtype), ")");
+    // Whole huge pages only: what is left over would take another one.
+    if (large) madvise(memory, static_cast<size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);
     t.data = memory;
     t.owner = std::shared_ptr<const void>(memory, [](const void* p) { std::free(const_cast<void*>(p)); });
     return t;

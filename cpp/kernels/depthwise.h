@@ -287,9 +287,10 @@ static void dw_outputs(const DwPlan& plan, const Program& p, DwTile& t, size_t o
                        size_t cols) noexcept {
     const DepthwiseF32& d = plan.d;
     const bool direct = plan.direct;
+    const size_t width = t.count * cols;
     const size_t units = plan.units(), channels = d.channels, vectors = (channels + lanes - 1) / lanes;
     // Vectors of channels of one call.
-    const size_t chunk = direct ? vectors : dw_buffer / (plan.rows() * plan.cols() * lanes);
+    const size_t chunk = direct ? vectors : dw_buffer / (rows * width * lanes);
     float buffer[dw_buffer];
     for (size_t v = 0, next; v < vectors; v = next) {
         next = v + chunk < vectors ? v + chunk : vectors;
@@ -301,7 +302,8 @@ static void dw_outputs(const DwPlan& plan, const Program& p, DwTile& t, size_t o
         t.channels = end - c;
         t.y = direct ? y : buffer;
         t.y_col = direct ? (ptrdiff_t)plan.phases * d.y_stride : (ptrdiff_t)t.channels;
-        t.y_row = direct ? d.y_row_stride : t.y_col * (ptrdiff_t)cols;
+        t.y_row = direct ? d.y_row_stride : t.y_col * (ptrdiff_t)width;
+        t.y_step = t.y_col * (ptrdiff_t)cols;
         for (size_t u = 0; u < units; u += plan.piece) {
             t.units = units - u < plan.piece ? units - u : plan.piece;
             if (v == 0 || plan.piece < units) dw_place(plan, t, oh, ow, rows, cols, u);
@@ -314,11 +316,11 @@ static void dw_outputs(const DwPlan& plan, const Program& p, DwTile& t, size_t o
             plan.run(rows, cols)(t);
         }
         if (direct) continue;
-        const size_t done = v * lanes - c, at_once = plan.phases == 1 ? cols : 1;  // channels of the vector before
+        const size_t done = v * lanes - c, at_once = plan.phases == 1 ? width : 1;  // channels of the vector before
         for (size_t r = 0; r < rows; ++r)
-            for (size_t q = 0; q < cols; q += at_once)
+            for (size_t q = 0; q < width; q += at_once)
                 finish(p, (oh + r) * d.out_w + ow + q * plan.phases, at_once, c + done, t.channels - done,
-                       buffer + (r * cols + q) * t.channels + done, t.channels,
+                       buffer + (r * width + q) * t.channels + done, t.channels,
                        y + (ptrdiff_t)r * d.y_row_stride + (ptrdiff_t)(q * plan.phases) * d.y_stride + done,
                        d.y_stride);
     }
@@ -348,10 +350,11 @@ static void depthwise_f32(const DepthwiseF32& d, size_t row_begin, size_t row_en
                 // Tiles inside the image differ by a constant step.
                 t.inside = left >= 0 && fits(0);
                 t.count = 1;
-                if (plan.direct && t.inside && plan.piece == plan.units())
-                    while (tile + t.count < alike && fits(t.count)) ++t.count;
+                const size_t least = d.channels < (size_t)lanes ? (size_t)lanes : d.channels;
+                const size_t most = plan.direct ? alike : dw_buffer / (rows * cols * least);
+                if (t.inside && plan.piece == plan.units())
+                    while (tile + t.count < alike && t.count < most && fits(t.count)) ++t.count;
                 t.in_step = (ptrdiff_t)(cols * step) * d.x_stride;
-                t.y_step = (ptrdiff_t)(cols * plan.phases) * d.y_stride;
                 dw_outputs(plan, p, t, oh, ow, rows, cols);
                 ow += t.count * cols * plan.phases;
                 tile += t.count;

@@ -191,6 +191,10 @@ void test_depthwise(const Kernels& K, Tally& tally) {
     }
     // A last vector that overlaps one which an in-place residual has been added to.
     depthwise_case(K, tally, rng, {5, 9, 345, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 2});
+    // Several tiles, and several chunks of channels, to one run of the epilogue.
+    depthwise_case(K, tally, rng, {7, 50, 17, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 4});
+    depthwise_case(K, tally, rng, {1, 80, 700, {1, 3}, {1, 1}, {1, 1}, {0, 1}, {0, 1}, 6});
+    depthwise_case(K, tally, rng, {2, 300, 1, {1, 3}, {1, 1}, {1, 1}, {0, 1}, {0, 1}, 6});
     // Kernels of more taps than fit into a tile's table of pointers.
     depthwise_case(K, tally, rng, {40, 9, 20, {31, 31}, {1, 1}, {1, 1}, {15, 15}, {15, 15}, 1});
     depthwise_case(K, tally, rng, {90, 6, 17, {77, 3}, {1, 2}, {1, 1}, {38, 1}, {38, 1}, 0});

@@ -58,6 +58,25 @@ def test_peak_memory(model: Path) -> None:
     assert float(out.stdout) < (WEIGHTS + 2.5) * weight, "MiB over what Python and numpy hold"
 
 
+def huge_pages() -> bool:
+    enabled = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return enabled.exists() and "[never]" not in enabled.read_text() and Path("/proc/self/smaps_rollup").exists()
+
+
+@pytest.mark.skipif(not huge_pages(), reason="no huge pages here")
+def test_large_weights_take_huge_pages(model: Path) -> None:
+    """A page fault for every 4 KiB would take longer than packing them."""
+    script = (
+        "import resource, sys, numpy as np, linnet\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        f"linnet.InferenceSession(sys.argv[1]).run(None, {{'x': np.ones((1, {K}), np.float32)}})\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(model)], capture_output=True, text=True, check=True)
+    small = WEIGHTS * K * K * 4 / 4096  # faults, for the packed weights alone
+    assert int(done.stdout) < 0.6 * small
+
+
 def test_weights_that_were_freed_come_back() -> None:
     """An image as large as the filter has its weights packed in one way, a larger one in another."""
     rng = np.random.default_rng(1)

@@ -157,10 +157,10 @@ GemmSplit split_gemm(int threads, int64_t m, int64_t n, int64_t k, int64_t copie
     const int64_t panels = std::max<int64_t>(1, (n + tile_cols - 1) / tile_cols);
     const auto parts_of = [](int64_t items, int64_t step) { return std::max<int64_t>(1, (items + step - 1) / step); };
     const int64_t fewest = most_rows > 0 ? parts_of(m, most_rows) : 1;
-    // About 10 us of work a task: a short product streams b and is slower per multiplication.
+    // About 3 us of work a task: a short product streams b and is slower per multiplication.
     const double work =
         static_cast<double>(m + 8) * static_cast<double>(n) * static_cast<double>(k) * static_cast<double>(copies);
-    const auto tasks = static_cast<int64_t>(threads > 1 ? std::min(work / 400e3, threads * 4.0) : 1.0);
+    const auto tasks = static_cast<int64_t>(threads > 1 ? std::min(work / 150e3, threads * 4.0) : 1.0);
     const int64_t each = std::max<int64_t>(1, (tasks + copies - 1) / std::max<int64_t>(1, copies));
     const int64_t most_parts =
         std::min(parts_of(m, tile_rows), std::max(each, threads > 1 && fewest > 1 ? fewest + threads - 1 : 0));

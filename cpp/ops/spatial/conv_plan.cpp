@@ -20,7 +20,7 @@ namespace {
 using kernels::Kernels;
 
 constexpr int64_t kFewChannels = 4;       // up to these, kernel rows are taps
-constexpr int64_t kSerialWork = 1 << 18;  // multiply-adds below which threads cost more than they give
+constexpr int64_t kSerialWork = 1 << 17;  // multiply-adds below which threads cost more than they give
 
 enum class Path : uint8_t { gemm, indirect, depthwise, winograd };
 
@@ -283,17 +283,16 @@ void scale_weights(const ConvPlan& plan, const float* gate, const float* packed,
     });
 }
 
-// Rows of a part such that the busiest thread has the fewest; pairs of rows are computed together. Of equals the
-// smallest part, which evens out threads that come late.
-int64_t even_chunk(int64_t length, int64_t images, int threads) {
-    int64_t best = length, least = (images + threads - 1) / threads * length;
+// The part of a length such that the busiest thread has least. Of equals the smallest, which evens out threads that
+// come late, but not below `least` for that alone.
+int64_t even_chunk(int64_t length, int64_t images, int threads, int64_t least) {
+    int64_t best = length, busiest = (images + threads - 1) / threads * length;
     for (int64_t parts = 2; parts <= 4 * threads && threads > 1; ++parts) {
-        const int64_t chunk = (length + 2 * parts - 1) / (2 * parts) * 2;
-        const int64_t tasks = images * ((length + chunk - 1) / chunk);
-        const int64_t busiest = (tasks + threads - 1) / threads * chunk;
-        if (busiest > least) continue;
+        const int64_t chunk = (length + parts - 1) / parts, tasks = images * ((length + chunk - 1) / chunk);
+        const int64_t load = (tasks + threads - 1) / threads * chunk;
+        if (load > busiest || (parts > threads && chunk < least)) continue;
         best = chunk;
-        least = busiest;
+        busiest = load;
     }
     return best;
 }
@@ -314,10 +313,12 @@ void run_depthwise(const RunContext& ctx, const ConvPlan& plan, const float* wei
     call.y_row_stride = static_cast<ptrdiff_t>(w.out[2]) * plan.in_channels;
     call.w = weights;
     call.zero = plan.zero.data();
-    // Rows are shared out; where there is one only, its pixels.
+    // Rows are shared out; where there is one only, its pixels. (Not channels: two cores would write into each other's
+    // pages, and what one of them prefetches the other has to give up.)
+    constexpr int64_t kLeast = 6;  // windows of neighbouring parts overlap
     const bool by_column = w.out[1] == 1 && w.in[1] == 1;
     const auto length = static_cast<int64_t>(by_column ? w.out[2] : w.out[1]);
-    const int64_t chunk = even_chunk(length, plan.images, parallel.threads);
+    const int64_t chunk = even_chunk(length, plan.images, parallel.threads, kLeast);
     const int64_t chunks = (length + chunk - 1) / chunk;
     parallel_for(parallel, plan.images * chunks, [&](int64_t task) {
         const int64_t image = task / chunks, begin = task % chunks * chunk, end = std::min(length, begin + chunk);

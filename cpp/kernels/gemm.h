@@ -231,6 +231,7 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
     constexpr size_t block_floats = 48 * 1024;
     size_t block_tiles = block_floats / (mr * (t.k * (t.offsets ? 1 : t.taps) + 1));
     block_tiles = block_tiles < 12 ? 12 : block_tiles;
+    const bool many = !t.offsets && t.lda <= (ptrdiff_t)(2 * t.k) && rows * t.k > 128 * 1024;
     for (size_t first = 0; first < tiles; first += block_tiles) {
         const size_t last = first + block_tiles < tiles ? first + block_tiles : tiles;
         size_t np = 1;
@@ -258,8 +259,9 @@ static void run_tiles(TileArgs t, const Epilogue& epilogue, float* c, size_t n, 
                 const size_t tile_rows = height + (i < taller);
                 t.row = row_begin + i * height + (i < taller ? i : taller);
                 t.c = c + (ptrdiff_t)t.row * t.ldc + t.col;
-                // Linear prefetch of the next tile's rows, where rows lie (almost) back to back.
-                const bool ahead = !t.offsets && panel == panel_begin && i + 1 < tiles && t.lda <= (ptrdiff_t)(2 * t.k);
+                // Linear prefetch of the next tile's rows, where rows lie (almost) back to back and are too many to be
+                // in the second-level cache already.
+                const bool ahead = many && panel == panel_begin && i + 1 < tiles;
                 t.ahead = ahead ? t.a + (ptrdiff_t)(t.row + tile_rows) * t.lda : t.b;
                 t.ahead_step = ahead ? 32 : 0;
                 // Else the first tiles fetch the next panels, a part each.

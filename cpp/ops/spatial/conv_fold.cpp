@@ -93,9 +93,10 @@ Tensor from_doubles(DType dtype, const Shape& shape, const std::vector<double>& 
     return t;
 }
 
-// Weights times factor(first axis, second axis); `taps` elements share one.
+// Weights times factor(first axis, second axis); `taps` elements share one. Not copied where all factors are 1.
 template <class Factor>
-Tensor scaled(const Tensor& weights, const Factor& factor) {
+Tensor scaled(const Tensor& weights, const Factor& factor, const std::vector<double>& factors) {
+    if (std::all_of(factors.begin(), factors.end(), [](double f) { return f == 1; })) return weights;
     const int64_t first = weights.shape[0], second = weights.shape[1];
     const int64_t taps = product(weights.shape, 2, weights.shape.size());
     if (weights.dtype == DType::f32) {
@@ -155,9 +156,15 @@ bool fold_behind(const Graph& graph, NodeId id, Patch& patch, bool transposed) {
     for (size_t c = 0; bias && c < shifts.size(); ++c)
         shifts[c] += double_at(*bias, static_cast<int64_t>(c)) * affine.scale[c];
     const int64_t first = weights->shape[0], second = weights->shape[1];
-    Tensor made = scaled(*weights, [&](int64_t a, int64_t b) {
-        return affine.scale[static_cast<size_t>(transposed ? a / std::max<int64_t>(1, first / group) * second + b : a)];
-    });
+    const int64_t in_group = std::max<int64_t>(1, first / group);
+    Tensor made =
+        transposed
+            ? scaled(
+                  *weights,
+                  [&](int64_t a, int64_t b) { return affine.scale[static_cast<size_t>(a / in_group * second + b)]; },
+                  affine.scale)
+            : scaled(
+                  *weights, [&](int64_t a, int64_t) { return affine.scale[static_cast<size_t>(a)]; }, affine.scale);
     Tensor new_bias = from_doubles(weights->dtype, {channels}, shifts);
     replace_conv(node, node.inputs[0], std::move(made), std::move(new_bias), user.outputs[0], patch);
     return true;
@@ -208,7 +215,8 @@ bool fold_in_front(const Graph& graph, NodeId id, Patch& patch) {
                     shifts[static_cast<size_t>(o)] +=
                         double_at(*weights, (o * depth + j) * taps + t) * affine.shift[channel(o, j)];
     }
-    Tensor made = scaled(*weights, [&](int64_t o, int64_t j) { return affine.scale[channel(o, j)]; });
+    Tensor made = scaled(
+        *weights, [&](int64_t o, int64_t j) { return affine.scale[channel(o, j)]; }, affine.scale);
     Tensor new_bias = from_doubles(weights->dtype, {filters}, shifts);
     replace_conv(node, source, std::move(made), std::move(new_bias), node.outputs[0], patch);
     return true;

@@ -38,7 +38,7 @@ class Instruction:
 
     @property
     def loads(self) -> bool:
-        return self.name.startswith("ld") or ("(" in self.operands and not self.operands.endswith(")"))
+        return self.name.startswith("ld") or ("(%" in self.operands and not self.operands.endswith(")"))
 
     @property
     def spills(self) -> bool:

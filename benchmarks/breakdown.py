@@ -14,8 +14,7 @@ from collections import defaultdict
 import numpy as np
 
 import linnet
-from benchmarks.models import machine, model_feeds, model_path
-from benchmarks.zoo import ZOO, folder
+from benchmarks.models import machine, model_feeds, model_path, models_there
 from linnet import _core, _measure
 from linnet._cli import _profile
 
@@ -66,12 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each model is measured")
     args = parser.parse_args(argv)
-    models = args.names or [n for n in ZOO if model_path(n).exists()]
-    absent = [n for n in models if not model_path(n).exists()]
-    if absent or not models:
-        print(
-            f"not there: {', '.join(absent) or folder()}\nBuild the zoo with  python -m benchmarks.zoo", file=sys.stderr
-        )
+    models = models_there(args.names)
+    if not models:
         return 2
     peak = _core.measure_peak(args.threads)
     print(f"{machine()}, kernels {_core.isa()}, {args.threads} used, peak {peak:.0f} GFLOP/s\n")

@@ -35,6 +35,17 @@ def model_path(name: str) -> Path:
     return folder() / ZOO[name].file if name in ZOO else Path(name)
 
 
+def models_there(names: list[str]) -> list[str]:
+    """``names``, or the whole zoo when there are none; empty, and said so, when a file is missing."""
+    models = names or [n for n in ZOO if model_path(n).exists()]
+    absent = [n for n in models if not model_path(n).exists()]
+    if absent or not models:
+        print(
+            f"not there: {', '.join(absent) or folder()}\nBuild the zoo with  python -m benchmarks.zoo", file=sys.stderr
+        )
+    return [] if absent else models
+
+
 def model_feeds(name: str, batch: int = 1) -> Feeds:
     """Inputs for a zoo model, or for any ONNX file: free dimensions are 1, floats normal, integers 0 or 1.
 
@@ -186,12 +197,8 @@ def main(argv: list[str] | None = None) -> int:
     absent = [PEERS[n].package for n in names if not PEERS[n].installed]
     if absent:
         parser.error(f"not installed: pip install {' '.join(absent)}")
-    models = args.names or [n for n in ZOO if model_path(n).exists()]
-    absent = [n for n in models if not model_path(n).exists()]
-    if absent or not models:
-        print(
-            f"not there: {', '.join(absent) or folder()}\nBuild the zoo with  python -m benchmarks.zoo", file=sys.stderr
-        )
+    models = models_there(args.names)
+    if not models:
         return 2
     native_output_to_stderr()
     about = {"machine": machine(), "python": platform.python_version(), "numpy": np.__version__}

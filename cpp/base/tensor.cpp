@@ -45,8 +45,8 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     // Rounded up so that vector loads of a whole line stay inside.
     const int64_t bytes = checked_add(checked_mul(count, static_cast<int64_t>(dtype_size(dtype))), 127) & ~int64_t{63};
     const bool large = bytes >= kHugePage;
-    void* memory = std::aligned_alloc(large ? kHugePage : 64, static_cast<size_t>(bytes));
-    if (!memory)
+    void* memory = nullptr;
+    if (posix_memalign(&memory, large ? kHugePage : 64, static_cast<size_t>(bytes)) != 0)
         fail(ErrorKind::invalid_argument, "no memory for a tensor of ", bytes, " bytes (", shape_text(shape), " ",
              dtype_name(dtype), ")");
     // Whole huge pages only: what is left over would take another one.

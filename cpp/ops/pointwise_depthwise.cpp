@@ -67,7 +67,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     const auto stride = static_cast<int64_t>(plan.window.stride[1]);
     const auto extent = static_cast<int64_t>((plan.window.kernel[1] - 1) * plan.window.dilation[1] + 1);
     const int64_t row = checked_mul(x[2], plan.middle), rows = kBandFloats / row;
-    plan.band = std::clamp<int64_t>((rows - extent) / stride + 1, 2, y[1]);
+    plan.band = std::clamp<int64_t>((rows - extent) / stride + 1, std::min<int64_t>(2, y[1]), y[1]);
     if (plan.band > 2) plan.band -= plan.band % 2;  // the depthwise kernel takes two rows at a time
     plan.buffer = checked_mul(std::min(x[1], checked_add(checked_mul(plan.band - 1, stride), extent)), row);
     plan.parts = std::min<int64_t>((ctx.threads + plan.images - 1) / plan.images, y[1]);

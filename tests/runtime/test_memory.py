@@ -58,23 +58,23 @@ def test_peak_memory(model: Path) -> None:
     assert float(out.stdout) < (WEIGHTS + 2.5) * weight, "MiB over what Python and numpy hold"
 
 
-def huge_pages() -> bool:
-    enabled = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-    return enabled.exists() and "[never]" not in enabled.read_text() and Path("/proc/self/smaps_rollup").exists()
-
-
-@pytest.mark.skipif(not huge_pages(), reason="no huge pages here")
-def test_large_weights_take_huge_pages(model: Path) -> None:
-    """A page fault for every 4 KiB would take longer than packing them."""
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists() or not Path("/proc/self/smaps").exists(),
+    reason="no huge pages here",
+)
+@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="AddressSanitizer allocates by itself")
+def test_large_weights_ask_for_huge_pages(model: Path) -> None:
+    """A page fault for every 4 KiB would take longer than packing them. (Whether they are given is the system's.)"""
     script = (
-        "import resource, sys, numpy as np, linnet\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        f"linnet.InferenceSession(sys.argv[1]).run(None, {{'x': np.ones((1, {K}), np.float32)}})\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+        "import re, sys, numpy as np, linnet\n"
+        "session = linnet.InferenceSession(sys.argv[1])\n"
+        f"session.run(None, {{'x': np.ones((1, {K}), np.float32)}})\n"
+        "found = re.findall(r'Size: *([0-9]+) kB(?:(?!Size:).)*?VmFlags:([a-z ]*)', "
+        "open('/proc/self/smaps').read().replace('KernelPageSize', '').replace('MMUPageSize', ''), re.S)\n"
+        "print(sum(int(size) for size, flags in found if 'hg' in flags.split()))\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(model)], capture_output=True, text=True, check=True)
-    small = WEIGHTS * K * K * 4 / 4096  # faults, for the packed weights alone
-    assert int(done.stdout) < 0.6 * small
+    assert int(done.stdout) >= WEIGHTS * K * K * 4 / 1024  # the packed weights
 
 
 def test_weights_that_were_freed_come_back() -> None:

@@ -13,7 +13,8 @@ if(LINNET_LIBRARY)
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     # Instances of the standard library's templates are visible whatever the compiler is told: only the linker hides them.
     set(LINNET_EXPORTS ${CMAKE_CURRENT_LIST_DIR}/exports.map)
-    target_link_options(linnet PRIVATE -Wl,--version-script=${LINNET_EXPORTS} -Wl,--gc-sections -Wl,-z,defs -Wl,-z,noseparate-code)
+    target_link_options(linnet PRIVATE -Wl,--version-script=${LINNET_EXPORTS} -Wl,--gc-sections -Wl,-z,defs
+      -Wl,-z,noseparate-code)
     if(LINNET_SANITIZE)
       target_link_options(linnet PRIVATE -Wl,-z,undefs)
     endif()

@@ -317,6 +317,9 @@ void pool_case(const Kernels& K, Tally& tally, Random& rng, const Window& w, siz
 void test_conv(const Kernels& K, Tally& tally) {
     Random rng;
     size_t turn = 0;
+    // Pixels 4 KB apart have tiles of their own.
+    for (const size_t k : {1, 3})
+        conv_case(K, tally, rng, window(1, 6, 10, k, 1, 1, k / 2, 1024), 64, 70, turn++ % epilogue_variants);
     for (const size_t k : {1, 2, 3, 5})
         for (const size_t s : {1, 2})
             for (const size_t dil : {1, 2})

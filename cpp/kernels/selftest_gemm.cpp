@@ -7,8 +7,8 @@ namespace linnet::kernels::test {
 namespace {
 
 void gemm_case(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t n, size_t k, size_t variant,
-               bool transposed) {
-    const size_t lda = k + rng.below(4), ldc = n + rng.below(4), ldr = n + 1;
+               bool transposed, bool dense = false) {
+    const size_t lda = dense ? k : k + rng.below(4), ldc = n + rng.below(4), ldr = n + 1;
     const auto a = random_floats(rng, m ? (m - 1) * lda + k : 0), b = random_floats(rng, k * n),
                column = random_floats(rng, n), tensor = random_floats(rng, m * ldr);
     const PackB pack{1, k, n, 0, transposed ? 1 : (ptrdiff_t)n, transposed ? (ptrdiff_t)k : 1};
@@ -131,6 +131,10 @@ void test_gemm(const Kernels& K, Tally& tally) {
         gemm_s8_case(K, tally, rng, m, 40, 130, m % 2 == 0);
     }
     gemm_case(K, tally, rng, 150, 40, 2100, 1, false);
+    // Rows 4 KB apart have tiles of their own.
+    for (const size_t m : {20, 25, 37})
+        for (const size_t n : {64, 100, 130})
+            gemm_case(K, tally, rng, m, n, 1024, (m + n) % epilogue_variants, false, true);
 }
 
 }  // namespace linnet::kernels::test

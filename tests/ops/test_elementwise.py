@@ -12,7 +12,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-import linnet
 from linnet import _core, backend
 
 FLOATS = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
@@ -670,18 +669,3 @@ def test_sizes_stay_known_through_arithmetic() -> None:
     # What exporters write for Expand: -1 means the size that is there.
     equal = ("Equal", [None, np.array(-1)])
     assert sizes_after(("Identity", [None]), equal, ("Where", ["t1", np.array(5), "s"])) == "nothing"
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("width", [2, 3, 5, 31, 33])
-def test_rows_that_all_meet_the_same_operand(width: int, threads: int) -> None:
-    rng = np.random.default_rng(width)
-    x = rng.standard_normal((211, 97, width)).astype(np.float32)
-    row = rng.standard_normal(width).astype(np.float32)
-    each = rng.standard_normal((97, width)).astype(np.float32)
-    options = linnet.SessionOptions()
-    options.intra_op_num_threads = threads
-    for a, b in ((x, row), (row, x), (x, each), (x, x[:, :, :1])):
-        model = model_of("Sub", [a, b], 20)
-        session = linnet.InferenceSession(model.SerializeToString(), options)
-        np.testing.assert_array_equal(session.run(None, {"x0": a, "x1": b})[0], a - b)

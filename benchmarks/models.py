@@ -101,6 +101,7 @@ def measure(name: str, names: list[str], threads: int, seconds: float, fresh: in
     path, inputs = model_path(name), model_feeds(name, batch)
     found: dict[str, dict[str, Any]] = {peer: {} for peer in names}
     starts: dict[str, list[dict[str, float]]] = {peer: [] for peer in names}
+    path.read_bytes()  # into the system's cache: the first runtime would pay for the disk
     # Some runtimes crash on some models: that shows in a process of their own.
     others = [peer for peer in names if peer not in ("linnet", "onnxruntime")]
     for peer in names * fresh or others:

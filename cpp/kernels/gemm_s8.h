@@ -83,7 +83,7 @@ static __attribute__((noinline)) void dot_tile(const GemmS8& g, size_t row, size
             const u32 sums = (u32)load_i((const int32_t*)panel_start + j * lanes);
             store_i(t + j * lanes, (i32)((u32)acc[i][j] - sums * (u32)splat_i(zero)));
         });
-        int32_t* c = g.c + (ptrdiff_t)(row + i) * g.ldc + col;
+        int32_t* c = (int32_t*)g.c + (ptrdiff_t)(row + i) * g.ldc + col;
         for (size_t n = 0; n < cols; ++n) c[n] = (int32_t)((uint32_t)t[n] + (g.bias ? (uint32_t)g.bias[col + n] : 0u));
     });
 }

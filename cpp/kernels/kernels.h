@@ -145,11 +145,36 @@ struct PackB {
     ptrdiff_t tap_stride = 0, k_stride = 0, n_stride = 1;
 };
 
+// ---------------------------------------------------------------------------------------------------- bytes
+// What becomes of an int32 sum before it is stored as a byte, u8 or (is_signed) s8. Every table gives the same bits:
+// products and sums of floats are rounded one by one, never fused.
+//   q = clamp(round_half_even(float(sum) * scale[col]) + zero, lo, hi)
+//   q = table[q as u8]                                                               if there is a table
+//   q = clamp(round_half_even(float(q - own_zero) * own_scale + float(add[row * add_stride + col] - add_zero) *
+//   add_scale)
+//             + sum_zero, sum_lo, sum_hi)                                            if there is a residual
+// A residual is u8 or s8 like the result, and may be the very memory that is written to.
+struct ToBytes {
+    const float* scale = nullptr;  // per column
+    int32_t zero = 0, lo = 0, hi = 255;
+    bool is_signed = false;
+    const uint8_t* table = nullptr;  // [256]
+    const void* add = nullptr;
+    ptrdiff_t add_stride = 0;
+    float own_scale = 1, add_scale = 1;
+    int32_t own_zero = 0, add_zero = 0, sum_zero = 0, sum_lo = 0, sum_hi = 255;
+};
+
 // ---------------------------------------------------------------------------------------------------- int8 GEMM
-// c[m, n] = bias[n] + sum over taps, k of (a - a_zero) * (b - 0), exact modulo 2^32. a is u8, or s8 if a_signed.
+// sum[m, n] = bias[n] + sum over taps, k of (a - a_zero) * b, exact modulo 2^32. a is u8, or s8 if a_signed; b is s8.
 // Rows of A as in ConvF32 when offsets is not null (offsets in bytes; `zero` holds k bytes of the zero point), else
 // row r of A is a + r * lda with taps = 1.
 struct GemmS8 {
+    enum class Out : int32_t {
+        sums,    // c is int32_t: the sums
+        bytes,   // c is u8 or s8: what `bytes` makes of them; its columns and rows are those of c
+        floats,  // c is float: epilogue(float(sum) * scale[n])
+    };
     size_t m = 0, n = 0, taps = 1, k = 0;
     const void* a = nullptr;
     ptrdiff_t lda = 0;
@@ -160,8 +185,12 @@ struct GemmS8 {
     int32_t a_zero = 0;
     const void* b = nullptr;        // packed by pack_b_s8
     const int32_t* bias = nullptr;  // per column, or null
-    int32_t* c = nullptr;
+    Out out = Out::sums;
+    void* c = nullptr;
     ptrdiff_t ldc = 0;
+    ToBytes bytes;                 // Out::bytes
+    const float* scale = nullptr;  // Out::floats: per column
+    Epilogue epilogue;             // Out::floats
 };
 
 // ---------------------------------------------------------------------------------------------------- depthwise
@@ -178,6 +207,24 @@ struct DepthwiseF32 {
     float* y = nullptr;
     ptrdiff_t y_row_stride = 0, y_stride = 0;
     Epilogue epilogue;
+};
+
+// The same for bytes, with int32 sums: y = bytes(bias[c] + sum of (x - x_zero) * w). `zero` holds `channels` bytes of
+// x's zero point. A residual's row is oh * out_w + ow.
+struct DepthwiseS8 {
+    size_t in_h = 0, in_w = 0, out_h = 0, out_w = 0, channels = 0;
+    size_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
+    ptrdiff_t pad_top = 0, pad_left = 0;
+    const void* x = nullptr;  // u8, or s8 if x_signed
+    bool x_signed = false;
+    int32_t x_zero = 0;
+    ptrdiff_t x_row_stride = 0, x_stride = 0;
+    const void* w = nullptr;  // packed by pack_depthwise_s8
+    const void* zero = nullptr;
+    const int32_t* bias = nullptr;  // per channel, or null
+    void* y = nullptr;
+    ptrdiff_t y_row_stride = 0, y_stride = 0;
+    ToBytes bytes;
 };
 
 // ---------------------------------------------------------------------------------------------------- recurrent layers

@@ -141,7 +141,7 @@ void run_product_s8(const ProductS8& product, const Parallel& parallel, const Te
                         sum += static_cast<uint32_t>(product.a_signed ? static_cast<int8_t>(from[j])
                                                                       : static_cast<int>(from[j]));
                     sum -= static_cast<uint32_t>(plan.k) * static_cast<uint32_t>(zero_at(a_zero, first_row + i));
-                    int32_t* to = gemm.c + i * plan.c_row;
+                    int32_t* to = static_cast<int32_t*>(gemm.c) + i * plan.c_row;
                     for (int64_t j = 0; j < plan.n; ++j)
                         to[j] = static_cast<int32_t>(static_cast<uint32_t>(to[j]) -
                                                      static_cast<uint32_t>(zeros[z(j)]) * sum);

@@ -1,6 +1,8 @@
 // Exact int8 GEMM and convolution: u8 or s8 activations, s8 weights, int32 sums (modulo 2^32).
 #pragma once
 
+#include "kernels/to_bytes.h"
+
 namespace linnet::kernels::LINNET_ISA {
 
 constexpr size_t dot_nr = (size_t)dot_nv * lanes;
@@ -31,6 +33,16 @@ static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_b
                     }
         __builtin_memcpy(o, sums, sizeof sums);
     }
+}
+
+// Rows of ld sums, scratch and readable to the vector in which the columns end, to where they belong in c.
+static __attribute__((noinline)) void store_block(const GemmS8& g, size_t row, size_t rows, size_t col, size_t cols,
+                                                  int32_t* sums, size_t ld) noexcept {
+    const ptrdiff_t at = (ptrdiff_t)row * g.ldc + (ptrdiff_t)col;
+    if (g.out == GemmS8::Out::bytes) bytes_block(g.bytes, row, rows, col, cols, sums, ld, (uint8_t*)g.c + at, g.ldc);
+    else if (g.out == GemmS8::Out::floats)
+        floats_block(g.scale, parse(g.epilogue), row, rows, col, cols, sums, ld, (float*)g.c + at, g.ldc);
+    else sums_block(rows, cols, sums, ld, (int32_t*)g.c + at, g.ldc);
 }
 
 template <int MR>
@@ -77,15 +89,15 @@ static __attribute__((noinline)) void dot_tile(const GemmS8& g, size_t row, size
     // sum (a - zero) b = sum (a' b) - zero' sum b, where a' = a +- 128 is what the instruction was given.
     const int32_t zero = g.a_zero + (flip == 0 ? 0 : dot_wants_signed ? -128 : 128);
     const size_t col = panel * dot_nr, cols = g.n - col < dot_nr ? g.n - col : dot_nr;
-    unroll<MR>(LINNET_LAMBDA(i) {
-        int32_t t[dot_nr];
-        unroll<dot_nv>(LINNET_LAMBDA(j) {
-            const u32 sums = (u32)load_i((const int32_t*)panel_start + j * lanes);
-            store_i(t + j * lanes, (i32)((u32)acc[i][j] - sums * (u32)splat_i(zero)));
+    int32_t bias[dot_nr] = {}, t[MR * dot_nr];
+    if (g.bias) __builtin_memcpy(bias, g.bias + col, cols * sizeof(int32_t));
+    unroll<dot_nv>(LINNET_LAMBDA(j) {
+        const u32 sums = (u32)load_i((const int32_t*)panel_start + j * lanes), add = (u32)load_i(bias + j * lanes);
+        unroll<MR>(LINNET_LAMBDA(i) {
+            store_i(t + i * dot_nr + j * lanes, (i32)((u32)acc[i][j] + (add - sums * (u32)splat_i(zero))));
         });
-        int32_t* c = (int32_t*)g.c + (ptrdiff_t)(row + i) * g.ldc + col;
-        for (size_t n = 0; n < cols; ++n) c[n] = (int32_t)((uint32_t)t[n] + (g.bias ? (uint32_t)g.bias[col + n] : 0u));
     });
+    store_block(g, row, MR, col, cols, t, dot_nr);
 }
 
 template <int MR>

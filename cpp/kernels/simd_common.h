@@ -71,6 +71,24 @@ LINNET_INLINE void store_narrow(T* p, i32 x) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
+LINNET_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, size_t n) {
+    for (; n >= 8; n -= 8, to += 8, from += 8) __builtin_memcpy(to, from, 8);
+    for (; n > 0; --n) *to++ = *from++;
+}
+#ifndef LINNET_BYTE_TABLE
+struct ByteTable {
+    const uint8_t* t;
+    LINNET_MEMBER void load(const uint8_t* p) { t = p; }
+    LINNET_MEMBER u8x of(u8x x) const {
+        uint8_t y[sizeof x];
+        __builtin_memcpy(y, &x, sizeof x);
+        for (uint8_t& v : y) v = t[v];
+        __builtin_memcpy(&x, y, sizeof x);
+        return x;
+    }
+};
+#endif
+
 #ifndef LINNET_ACCUMULATE
 LINNET_INLINE void accumulate(f32& acc, f32 a, f32 b) { acc = fma(a, b, acc); }
 #endif

@@ -61,6 +61,9 @@ LINNET_INLINE i32 load_i(const int32_t* p) {
 LINNET_INLINE void store_i(int32_t* p, i32 v) { __builtin_memcpy(p, &v, sizeof v); }
 template <class Lanes, class T>
 LINNET_INLINE i32 load_narrow(const T* p) {
+#ifdef LINNET_WIDEN
+    if constexpr (sizeof(T) == 1) return widen(p);
+#endif
     Lanes v;
     __builtin_memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, i32);

@@ -21,7 +21,7 @@ typedef float f32h __attribute__((vector_size(32)));
 
 constexpr int gemm_mr = 12, gemm_nv = 2, small_np[3] = {4, 4, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
-constexpr int dot_mr = 8, dot_nv = 2;
+constexpr int dot_mr = 12, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
 LINNET_INLINE f32 splat(float x) { return _mm512_set1_ps(x); }
@@ -49,6 +49,8 @@ LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+#define LINNET_LOAD_U8
+LINNET_INLINE i32 load_u8(const uint8_t* p) { return (i32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
 // The bytes of four vectors: each value + zero, saturated to 0..255.
 typedef uint8_t u8x __attribute__((vector_size(64), may_alias));
 LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {

@@ -21,7 +21,7 @@ typedef float f32h __attribute__((vector_size(32)));
 
 constexpr int gemm_mr = 12, gemm_nv = 2, small_np[3] = {4, 4, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
-constexpr int dot_mr = 8, dot_nv = 2;
+constexpr int dot_mr = 12, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
 LINNET_INLINE f32 splat(float x) { return _mm512_set1_ps(x); }

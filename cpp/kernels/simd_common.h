@@ -22,6 +22,7 @@ LINNET_INLINE void unroll(F&& f) {
 #define LINNET_LAMBDA_2(first, second) [&](auto first, auto second) __attribute__((always_inline))
 
 typedef uint32_t u32 __attribute__((vector_size(sizeof(f32)), may_alias));
+typedef uint32_t u32_bytes __attribute__((vector_size(sizeof(u8x)), may_alias));
 typedef uint16_t u16_lanes __attribute__((vector_size(2 * lanes), may_alias));
 typedef uint8_t u8_lanes __attribute__((vector_size(lanes), may_alias));
 typedef int8_t s8_lanes __attribute__((vector_size(lanes), may_alias));
@@ -74,7 +75,7 @@ LINNET_INLINE void store_narrow(T* p, i32 x) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
-LINNET_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, size_t n) {
+[[maybe_unused]] static __attribute__((noinline)) void copy_bytes(uint8_t* to, const uint8_t* from, size_t n) {
     for (; n >= 8; n -= 8, to += 8, from += 8) __builtin_memcpy(to, from, 8);
     for (; n > 0; --n) *to++ = *from++;
 }

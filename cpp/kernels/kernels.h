@@ -150,10 +150,10 @@ struct PackB {
 // products and sums of floats are rounded one by one, never fused.
 //   q = clamp(round_half_even(float(sum) * scale[col]) + zero, lo, hi)
 //   q = table[q as u8]                                                               if there is a table
-//   q = clamp(round_half_even(float(q - own_zero) * own_scale + float(add[row * add_stride + col] - add_zero) *
-//   add_scale)
-//             + sum_zero, sum_lo, sum_hi)                                            if there is a residual
-// A residual is u8 or s8 like the result, and may be the very memory that is written to.
+//   x = float(q - own_zero) * own_scale + float(add[row * add_stride + col] - add_zero) * add_scale
+//   q = clamp(round_half_even(x) + sum_zero, sum_lo, sum_hi)                         if there is a residual
+// A residual is u8 or s8 like the result, and may be the very memory that is written to. Scales are finite, zeros and
+// bounds are values of the result's type.
 struct ToBytes {
     const float* scale = nullptr;  // per column
     int32_t zero = 0, lo = 0, hi = 255;

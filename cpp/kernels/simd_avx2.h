@@ -47,6 +47,19 @@ LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+#define LINNET_LOAD_U8
+LINNET_INLINE i32 load_u8(const uint8_t* p) { return (i32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+// The bytes of four vectors: each value + zero, saturated to 0..255.
+typedef uint8_t u8x __attribute__((vector_size(32), may_alias));
+LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
+    const __m256i z = _mm256_set1_epi16((short)zero);
+    const __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32((__m256i)a, (__m256i)b), z);
+    const __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32((__m256i)c, (__m256i)d), z);
+    // Packing goes by 16-byte lanes: each lane now has four bytes of a, b, c and d.
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    return (u8x)_mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order);
+}
+
 // Bytes 0, 2 and 1, 3 of each group of four as 16-bit pairs: vpmaddwd is exact where vpmaddubsw saturates.
 struct DotA {
     __m256i even, odd;

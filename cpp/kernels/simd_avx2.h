@@ -80,6 +80,30 @@ LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
                                  _mm256_add_epi32(_mm256_madd_epi16(a.even, b.even), _mm256_madd_epi16(a.odd, b.odd)));
 }
 
+constexpr bool winograd_s8_pays = true;
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
+typedef __m256i PairA, PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm256_castps_si256(_mm256_broadcast_ss((const float*)p)); }
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
+    return (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
+}
+
+// Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
+#define LINNET_TAPS
+constexpr int tap_group = 2;
+constexpr bool taps_are_signed = false;
+typedef int16_t TapWeight;
+typedef __m256i Taps, TapWeights;
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
+    const __m128i a = _mm_loadl_epi64((const __m128i*)(p[0] + at)), b = _mm_loadl_epi64((const __m128i*)(p[1] + at));
+    return _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+}
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+LINNET_INLINE Taps tap_flip(bool flip) { return _mm256_set1_epi16(flip ? 128 : 0); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) {
+    return (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(x, w));
+}
+
 }  // namespace linnet::kernels::avx2
 
 #include "kernels/simd_common.h"

@@ -93,6 +93,22 @@ struct ByteTable {
 };
 #endif
 
+#ifndef LINNET_TAPS
+constexpr int tap_group = 1;
+constexpr bool taps_are_signed = false;
+typedef int32_t TapWeight;
+typedef i32 Taps, TapWeights;
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return load_narrow<u8_lanes>(p); }
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) { return load_one_tap(*p + at); }
+LINNET_INLINE Taps tap_flip(bool flip) { return splat_i(flip ? 128 : 0); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return acc + x * w; }
+#endif
+LINNET_INLINE TapWeights load_tap_weights(const TapWeight* p) {
+    TapWeights v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+
 #ifndef LINNET_ACCUMULATE
 LINNET_INLINE void accumulate(f32& acc, f32 a, f32 b) { acc = fma(a, b, acc); }
 #endif

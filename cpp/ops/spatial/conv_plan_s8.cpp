@@ -11,6 +11,7 @@
 #include "kernels/kernels.h"
 #include "ops/shared/product.h"
 #include "ops/spatial/window.h"
+#include "ops/spatial/winograd_s8.h"
 
 namespace linnet {
 namespace {
@@ -20,7 +21,7 @@ using kernels::Kernels;
 constexpr int64_t kFewChannels = 4;       // up to these, kernel rows are taps
 constexpr int64_t kSerialWork = 1 << 17;  // multiply-adds below which threads cost more than they give
 
-enum class Path : uint8_t { gemm, indirect, depthwise, depthwise_sums };  // the last: for int32 results, or 3-D
+enum class Path : uint8_t { gemm, indirect, winograd, depthwise, depthwise_sums };  // the last: int32 results, or 3-D
 
 // What depends on the scales, zero points and bias: by column.
 struct Columns {
@@ -50,7 +51,8 @@ struct Plan {
     kernels::ToBytes bytes;
     // Bytes into the scratch.
     size_t packed_at = 0, padded_at = 0, sums_at = 0, bias_at = 0, scale_at = 0, zero_at = 0;
-    bool fixed = false;  // the columns are known:
+    WinogradS8Plan winograd;  // if that is the path
+    bool fixed = false;       // the columns are known:
     std::vector<int32_t> bias;
     std::vector<float> scale;
     std::vector<uint8_t> zero;
@@ -126,6 +128,12 @@ void subtract_zeros(const Plan& plan, const Tensor& w, const Tensor* w_zero, int
 }
 
 void pack(const Plan& plan, const Tensor& w, const Tensor* w_zero, std::byte* out) {
+    if (plan.path == Path::winograd) {
+        const auto columns = static_cast<int64_t>(kernels::kernels().winograd_s8_cols);
+        return kernels::kernels().pack_winograd_s8(static_cast<size_t>(plan.k), static_cast<size_t>(plan.n),
+                                                   w.as<int8_t>(), out, 0,
+                                                   static_cast<size_t>((plan.n + columns - 1) / columns));
+    }
     if (!plan.is_depthwise()) return pack_gemm(plan, w, out);
     if (plan.path == Path::depthwise_sums) return subtract_zeros(plan, w, w_zero, reinterpret_cast<int16_t*>(out));
     std::vector<int16_t> weights(static_cast<size_t>(plan.all_taps * plan.in_channels));
@@ -170,7 +178,7 @@ void plan_padded_rows(Plan& plan) {
     plan.table.prepare(w, plan.padded_elements);
 }
 
-const char* choose_path(Plan& plan, bool constant) {
+const char* choose_path(Plan& plan, bool constant, int threads) {
     if (plan.groups > 1 && plan.k == 1 && plan.n == 1) {
         const kernels::Window& w = plan.window;
         if (plan.linear && w.kernel[0] == 1 && w.in[0] == 1 && w.out[0] == 1 && w.pad_begin[0] == 0) {
@@ -196,6 +204,12 @@ const char* choose_path(Plan& plan, bool constant) {
         plan.merged = true;
         plan_padded_rows(plan);
         return "indirect int8 GEMM over padded kernel rows";
+    }
+    if (constant && plan.linear && plan.groups == 1 && !plan.wide &&
+        winograd_s8_pays(plan.window, plan.images, plan.k, plan.n)) {
+        plan.path = Path::winograd;
+        plan.winograd = plan_winograd_s8(plan.window, plan.images, plan.k, plan.n, threads);
+        return "int8 Winograd F(2,3)";
     }
     plan.table.prepare(plan.window, plan.in_elements);
     return "indirect int8 GEMM";
@@ -255,18 +269,20 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
 
     const bool constant = ctx.is_constant(at.w);
     plan.wide = ctx.input(at.w).dtype == DType::u8 || ctx.has_input(at.w_zero);
-    const std::string way = choose_path(plan, constant);
+    const std::string way = choose_path(plan, constant, ctx.threads);
     plan.sums = plan.path == Path::depthwise_sums || (plan.wide && plan.path != Path::depthwise);
     ctx.algorithm(plan.wide ? way + ", nine-bit weights" : way);
     if (linear) read_bytes(ctx, plan);
     const Kernels& table = kernels::kernels();
-    if (plan.path != Path::depthwise) choose_blocks(plan, ctx.threads);
+    if (plan.path != Path::depthwise && plan.path != Path::winograd) choose_blocks(plan, ctx.threads);
     plan.zeros = static_cast<size_t>(std::max<int64_t>(1, std::max(plan.k, plan.in_channels)));
     if (plan.path == Path::depthwise_sums) {
         plan.packed_bytes = static_cast<size_t>(plan.all_taps * plan.in_channels) * sizeof(int16_t);
     } else if (plan.path == Path::depthwise) {
         plan.packed_bytes = table.pack_depthwise_s8_size(plan.window.kernel[1], plan.window.kernel[2],
                                                          static_cast<size_t>(plan.in_channels), plan.wide);
+    } else if (plan.path == Path::winograd) {
+        plan.packed_bytes = table.pack_winograd_s8_size(static_cast<size_t>(plan.k), static_cast<size_t>(plan.n));
     } else {
         plan.packed_group = aligned(table.pack_b_s8_size(static_cast<size_t>(plan.taps), static_cast<size_t>(plan.k),
                                                          static_cast<size_t>(plan.columns())));
@@ -290,6 +306,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
         plan.packed_at = take(plan.packed_bytes);
     }
     if (plan.padded) plan.padded_at = take(static_cast<size_t>(checked_mul(plan.padded_elements, plan.images)));
+    if (plan.path == Path::winograd) plan.sums_at = take(plan.winograd.scratch());
     plan.parts = 4 * std::max(1, ctx.threads);
     const int64_t width = plan.path == Path::depthwise_sums ? plan.filters : plan.columns();
     if (plan.sums) plan.sums_at = take(static_cast<size_t>(plan.parts * plan.row_block * width) * sizeof(int32_t));
@@ -561,7 +578,16 @@ void run(RunContext& ctx) {
         job.x = padded;
         job.image_elements = plan.padded_elements;
     }
-    if (plan.path == Path::depthwise) run_depthwise(job, parallel);
+    if (plan.path == Path::winograd) {
+        kernels::WinogradS8 call;
+        call.x_signed = ctx.input(at.x).dtype == DType::i8;
+        call.x_zero = job.columns.x_zero;
+        call.w = job.weights;
+        call.bias = job.columns.bias;
+        call.y = ctx.output(0).data;
+        call.bytes = job.bytes;
+        run_winograd_s8(plan.winograd, call, job.x, job.columns.zero, parallel, ctx.scratch() + plan.sums_at);
+    } else if (plan.path == Path::depthwise) run_depthwise(job, parallel);
     else run_blocks(job, parallel);
 }
 

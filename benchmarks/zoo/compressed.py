@@ -130,7 +130,12 @@ def gemm_to_matmul(model: onnx.ModelProto) -> None:
 
 def recurrent_int8(form: Form, source: Path, out: Path) -> None:
     """W and R, [directions, gates * hidden, inputs], with one scale per row; axis 1 has no form for two directions."""
-    model = onnx.load(source)
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as temporary:  # the exporter computes W and R from what it stores
+        prepared = Path(temporary) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared))
+        model = onnx.load(prepared)
     graph = model.graph
     constants = {t.name: t for t in graph.initializer}
     nodes = []

@@ -150,10 +150,10 @@ struct PackB {
 // products and sums of floats are rounded one by one, never fused.
 //   q = clamp(round_half_even(float(sum) * scale[col]) + zero, lo, hi)
 //   q = table[q as u8]                                                               if there is a table
-//   q = clamp(round_half_even(float(q - own_zero) * own_scale + float(add[row * add_stride + col] - add_zero) *
-//   add_scale)
-//             + sum_zero, sum_lo, sum_hi)                                            if there is a residual
-// A residual is u8 or s8 like the result, and may be the very memory that is written to.
+//   x = float(q - own_zero) * own_scale + float(add[row * add_stride + col] - add_zero) * add_scale
+//   q = clamp(round_half_even(x) + sum_zero, sum_lo, sum_hi)                         if there is a residual
+// A residual is u8 or s8 like the result, and may be the very memory that is written to. Scales are finite, zeros and
+// bounds are values of the result's type.
 struct ToBytes {
     const float* scale = nullptr;  // per column
     int32_t zero = 0, lo = 0, hi = 255;
@@ -282,7 +282,8 @@ struct Kernels {
     void (*winograd_in_f32)(const WinogradF32&) noexcept;                                     // pixels to v
     void (*winograd_out_f32)(const WinogradF32&, size_t col_begin, size_t col_end) noexcept;  // t to y
 
-    size_t (*pack_b_s8_size)(size_t taps, size_t k, size_t n) noexcept;  // bytes; out must be 4-byte aligned
+    // Bytes. out must be 4-byte aligned; 64 makes the products much faster on some tables, as does A aligned so.
+    size_t (*pack_b_s8_size)(size_t taps, size_t k, size_t n) noexcept;
     void (*pack_b_s8)(const PackB&, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept;
     void (*gemm_s8)(const GemmS8&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
 

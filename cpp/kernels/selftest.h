@@ -104,6 +104,7 @@ std::vector<EpilogueStep> epilogue_variant(size_t variant, const float* per_colu
                                            ptrdiff_t stride);
 
 void test_gemm(const Kernels&, Tally&);
+void test_gemm_s8(const Kernels&, Tally&);
 void test_conv(const Kernels&, Tally&);
 void test_elementwise(const Kernels&, Tally&);
 void test_rows(const Kernels&, Tally&);

@@ -21,7 +21,7 @@ typedef float f32h __attribute__((vector_size(32)));
 
 constexpr int gemm_mr = 12, gemm_nv = 2, small_np[3] = {4, 4, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
-constexpr int dot_mr = 8, dot_nv = 2;
+constexpr int dot_mr = 12, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
 LINNET_INLINE f32 splat(float x) { return _mm512_set1_ps(x); }
@@ -48,6 +48,39 @@ LINNET_INLINE f32 load_f16(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_lo
 LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+
+#define LINNET_LOAD_U8
+LINNET_INLINE i32 load_u8(const uint8_t* p) { return (i32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+// The bytes of four vectors: each value + zero, saturated to 0..255.
+typedef uint8_t u8x __attribute__((vector_size(64), may_alias));
+LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
+    const __m512i z = _mm512_set1_epi16((short)zero);
+    const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)a, (__m512i)b), z);
+    const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)c, (__m512i)d), z);
+    // Packing goes by 16-byte lanes: each lane now has four bytes of a, b, c and d.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return (u8x)_mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
+}
+#define LINNET_BYTE_TABLE
+// A table of 256 bytes as 128 words: the byte's upper seven bits choose the word, the lowest one its half.
+struct ByteTable {
+    __m512i t[4];
+    inline __attribute__((always_inline)) void load(const uint8_t* p) {
+        for (int i = 0; i < 4; ++i) t[i] = _mm512_loadu_si512(p + 64 * i);
+    }
+    inline __attribute__((always_inline)) __m512i words(__m512i index) const {
+        const __mmask32 upper = _mm512_test_epi16_mask(index, _mm512_set1_epi16(0x80));
+        const __m512i word = _mm512_srli_epi16(index, 1);
+        const __m512i w = _mm512_mask_mov_epi16(_mm512_permutex2var_epi16(t[0], word, t[1]), upper,
+                                                _mm512_permutex2var_epi16(t[2], word, t[3]));
+        return _mm512_srlv_epi16(w, _mm512_and_si512(_mm512_slli_epi16(index, 3), _mm512_set1_epi16(8)));
+    }
+    inline __attribute__((always_inline)) u8x of(u8x x) const {
+        const __m512i low = _mm512_set1_epi16(255);
+        const __m512i even = words(_mm512_and_si512((__m512i)x, low)), odd = words(_mm512_srli_epi16((__m512i)x, 8));
+        return (u8x)_mm512_or_si512(_mm512_and_si512(even, low), _mm512_slli_epi16(odd, 8));
+    }
+};
 
 typedef __m512i DotA;
 typedef __m512i DotB;

@@ -63,6 +63,18 @@ LINNET_INLINE void store_n(float* p, f32 v, size_t n) {
 }
 LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
+// The bytes of four vectors: each value + zero, saturated to 0..255.
+typedef uint8_t u8x __attribute__((vector_size(16), may_alias));
+LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
+    const i32 v[4] = {a, b, c, d};
+    u8x y{};
+    for (int i = 0; i < 16; ++i) {
+        const int32_t x = v[i / 4][i % 4] < -1024 ? 0 : v[i / 4][i % 4] + zero;
+        y[i] = (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
+    }
+    return y;
+}
+
 struct DotA {
     i32 x[4];
 };

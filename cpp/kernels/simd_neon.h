@@ -55,6 +55,27 @@ LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 LINNET_INLINE f32 load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 LINNET_INLINE void store_f16(uint16_t* p, f32 v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 
+// The bytes of four vectors: each value + zero, saturated to 0..255.
+typedef uint8x16_t u8x;
+LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
+    const int16x8_t z = vdupq_n_s16((int16_t)zero);
+    const int16x8_t ab = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), z);
+    const int16x8_t cd = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), z);
+    return vqmovun_high_s16(vqmovun_s16(ab), cd);
+}
+#define LINNET_BYTE_TABLE
+struct ByteTable {
+    uint8x16x4_t t[4];
+    inline __attribute__((always_inline)) void load(const uint8_t* p) {
+        for (int i = 0; i < 4; ++i) t[i] = vld1q_u8_x4(p + 64 * i);
+    }
+    inline __attribute__((always_inline)) u8x of(u8x x) const {  // an index beyond 64 leaves what is there
+        u8x y = vqtbl4q_u8(t[0], x);
+        for (int i = 1; i < 4; ++i) y = vqtbx4q_u8(y, t[i], vsubq_u8(x, vdupq_n_u8((uint8_t)(64 * i))));
+        return y;
+    }
+};
+
 #ifdef LINNET_NEON_DOT
 constexpr int dot_mr = 6, dot_nv = 4;
 constexpr bool dot_wants_signed = true;

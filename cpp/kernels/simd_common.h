@@ -62,6 +62,9 @@ LINNET_INLINE i32 load_i(const int32_t* p) {
 LINNET_INLINE void store_i(int32_t* p, i32 v) { __builtin_memcpy(p, &v, sizeof v); }
 template <class Lanes, class T>
 LINNET_INLINE i32 load_narrow(const T* p) {
+#ifdef LINNET_WIDEN
+    if constexpr (sizeof(T) == 1) return widen(p);
+#endif
     Lanes v;
     __builtin_memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, i32);
@@ -72,9 +75,6 @@ LINNET_INLINE void store_narrow(T* p, i32 x) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
-#ifndef LINNET_LOAD_U8
-LINNET_INLINE i32 load_u8(const uint8_t* p) { return load_narrow<u8_lanes>(p); }
-#endif
 [[maybe_unused]] static __attribute__((noinline)) void copy_bytes(uint8_t* to, const uint8_t* from, size_t n) {
     for (; n >= 8; n -= 8, to += 8, from += 8) __builtin_memcpy(to, from, 8);
     for (; n > 0; --n) *to++ = *from++;
@@ -92,6 +92,22 @@ struct ByteTable {
     }
 };
 #endif
+
+#ifndef LINNET_TAPS
+constexpr int tap_group = 1;
+constexpr bool taps_are_signed = false;
+typedef int32_t TapWeight;
+typedef i32 Taps, TapWeights;
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return load_narrow<u8_lanes>(p); }
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) { return load_one_tap(*p + at); }
+LINNET_INLINE Taps tap_flip(bool flip) { return splat_i(flip ? 128 : 0); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return acc + x * w; }
+#endif
+LINNET_INLINE TapWeights load_tap_weights(const TapWeight* p) {
+    TapWeights v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
 
 #ifndef LINNET_ACCUMULATE
 LINNET_INLINE void accumulate(f32& acc, f32 a, f32 b) { acc = fma(a, b, acc); }

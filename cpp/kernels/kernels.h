@@ -193,6 +193,25 @@ struct GemmS8 {
     Epilogue epilogue;             // Out::floats
 };
 
+// ---------------------------------------------------------------------------------------------------- weights of few
+// bits c[m, n] = epilogue(a w) in float32 with w[k, n] = (q[k, n] - zero) * scale: a scale, and where `zero` is not
+// null a zero point, for each column and each `block` of k. q is -8..7 (bits = 4) or an int8 (bits = 8). The products
+// of a block are added in the order of k; their sum, less zero times the block's sum of a, times scale is added block
+// after block. Meant for few rows: each four read all weights again. unpack_b_bits serves the rest.
+struct GemmBits {
+    size_t m = 0, n = 0, k = 0;
+    size_t bits = 4, block = 32;  // block: a multiple of 8, or at least k
+    const float* a = nullptr;
+    ptrdiff_t lda = 0;
+    const void* b = nullptr;       // packed by pack_b_bits
+    const float* scale = nullptr;  // [ceil(k / block)][n], packed by pack_b_f32
+    const float* zero = nullptr;   // the same, or null
+    const float* sums = nullptr;   // with `zero`, or if bits is 4: [m][ceil(k / block)], the sums of a's blocks
+    float* c = nullptr;
+    ptrdiff_t ldc = 0;
+    Epilogue epilogue;
+};
+
 // ---------------------------------------------------------------------------------------------------- depthwise
 // y[oh, ow, c] = epilogue(sum over taps of x[oh * stride_h - pad_top + i * dilation_h, ..., c] * w[i, j, c]).
 // 1-D: in_h = out_h = kernel_h = 1. A residual's row is oh * out_w + ow.
@@ -285,6 +304,14 @@ struct Kernels {
     size_t (*pack_b_s8_size)(size_t taps, size_t k, size_t n) noexcept;  // bytes; out must be 4-byte aligned
     void (*pack_b_s8)(const PackB&, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept;
     void (*gemm_s8)(const GemmS8&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+
+    size_t (*pack_b_bits_size)(size_t bits, size_t k, size_t n) noexcept;  // bytes; out must be 4-byte aligned
+    // taps is 1; of each byte the low `bits` count.
+    void (*pack_b_bits)(const PackB&, size_t bits, const int8_t* b, void* out, size_t panel_begin,
+                        size_t panel_end) noexcept;
+    void (*gemm_bits)(const GemmBits&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+    // The panels [panel_begin, panel_end) of w as pack_b_f32 would pack them; out is where the first begins.
+    void (*unpack_b_bits)(const GemmBits&, size_t panel_begin, size_t panel_end, float* out) noexcept;
 
     // Floats needed, and packing of element (tap, channel) at w[tap * tap_stride + channel * channel_stride].
     // ONNX weights [channels][1][kh][kw]: tap_stride 1, channel_stride taps.

@@ -36,6 +36,8 @@ LINNET_INLINE f32 round_even(f32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NE
 LINNET_INLINE f32 sqrt(f32 x) { return _mm256_sqrt_ps(x); }
 LINNET_INLINE f32 floor(f32 x) { return _mm256_floor_ps(x); }
 LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm256_cvtps_epi32(x); }
+#define LINNET_LOAD_S8
+LINNET_INLINE i32 load_s8(const int8_t* p) { return (i32)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 
 alignas(32) static const int32_t tail_mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 LINNET_INLINE __m256i mask_n(size_t n) { return _mm256_loadu_si256((const __m256i*)(tail_mask + 8 - n)); }

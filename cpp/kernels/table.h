@@ -6,6 +6,7 @@
 #include "kernels/depthwise.h"
 #include "kernels/epilogue.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_bits.h"
 #include "kernels/gemm_s8.h"
 #include "kernels/map.h"
 #include "kernels/math.h"
@@ -39,6 +40,10 @@ const Kernels table = {
     LINNET_ENTRY(pack_b_s8_size),
     LINNET_ENTRY(pack_b_s8),
     LINNET_ENTRY(gemm_s8),
+    LINNET_ENTRY(pack_b_bits_size),
+    LINNET_ENTRY(pack_b_bits),
+    LINNET_ENTRY(gemm_bits),
+    LINNET_ENTRY(unpack_b_bits),
     LINNET_ENTRY(pack_depthwise_f32_size),
     LINNET_ENTRY(pack_depthwise_f32),
     LINNET_ENTRY(depthwise_f32),

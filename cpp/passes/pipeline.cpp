@@ -34,6 +34,7 @@ constexpr Pass kLower[] = {
     {.name = "cast_float32_only", .rule = cast_float32_only, .required = true},
     {.name = "operator_lower", .rule = operator_lower, .required = true},
     {.name = "cast_float32_only", .rule = cast_float32_only, .required = true},
+    {.name = "narrow_weights", .rule = narrow_weights},
     {.name = "choose_layouts", .run = choose_layouts},
     {.name = "absorb_transpose", .rule = absorb_transpose},
     {.name = "absorb_layout", .rule = absorb_layout},

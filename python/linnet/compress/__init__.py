@@ -1,0 +1,5 @@
+"""Smaller and faster models: every tool here writes an ordinary ONNX file and a report of what it cost."""
+
+from linnet.compress._report import Bars, Figures, Point, Points, Report, Section, Table, measure
+
+__all__ = ["Bars", "Figures", "Point", "Points", "Report", "Section", "Table", "measure"]

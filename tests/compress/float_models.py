@@ -39,6 +39,11 @@ def weights(rng: np.random.Generator, *shape: int) -> Any:
     return (rng.standard_normal(shape) * scale / np.sqrt(fan)).astype(np.float32)
 
 
+def matrix(rng: np.random.Generator, inputs: int, outputs: int) -> Any:
+    """Weights of a MatMul."""
+    return np.ascontiguousarray(weights(rng, outputs, inputs).T)
+
+
 def convolutional(opset: int = 17, seed: int = 0) -> onnx.ModelProto:
     """Convolutions (one depthwise, one transposed), SiLU, a residual, pools, Concat, Resize, Gemm with its factors."""
     rng = np.random.default_rng(seed)
@@ -55,7 +60,7 @@ def convolutional(opset: int = 17, seed: int = 0) -> onnx.ModelProto:
         make("MaxPool", ["r3"], ["p3"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
         make("ConvTranspose", ["p3", "w4", "b4"], ["c4"], "transposed", strides=[2, 2]),
         make("Concat", ["c4", "r3"], ["j4"], "concat", axis=1),
-        make("Resize", ["j4", "", "factors"], ["z4"], "resize", mode="nearest"),
+        make("Resize", ["j4", "roi", "factors"], ["z4"], "resize", mode="nearest"),
         make("Conv", ["z4", "w5", "b5"], ["c5"], "conv5", strides=[2, 2]),
         make("Clip", ["c5", "low", "high"], ["k5"], "clip"),
         make("GlobalAveragePool", ["k5"], ["g5"], "average"),
@@ -70,6 +75,7 @@ def convolutional(opset: int = 17, seed: int = 0) -> onnx.ModelProto:
         "w3": weights(rng, 8, 8, 1, 1),
         "w4": weights(rng, 8, 4, 2, 2),
         "b4": weights(rng, 4),
+        "roi": np.zeros(0, np.float32),
         "factors": np.array([1, 1, 2, 2], np.float32),
         "w5": weights(rng, 16, 12, 1, 1),
         "b5": weights(rng, 16),
@@ -78,17 +84,15 @@ def convolutional(opset: int = 17, seed: int = 0) -> onnx.ModelProto:
         "w6": weights(rng, 5, 16),
         "b6": weights(rng, 5),
     }
-    if opset < 11:
-        raise ValueError("Clip and Resize are written for opset 11 and later")
     return model(nodes, constants, {"x": ["n", 3, 12, 12]}, {"y": ["n", 5]}, opset)
 
 
 def attention(seed: int = 0) -> onnx.ModelProto:
-    """A transformer's block: normalisation, two heads of attention, a Gelu network; outlier channels within."""
+    """A transformer's block: normalisation, two heads of attention, a network with a gate; outlier channels within."""
     rng = np.random.default_rng(seed)
     make = helper.make_node
     gain = np.ones(16, np.float32)
-    gain[[3, 11]] = 30
+    gain[[3, 11]] = 10
     nodes = [
         make("LayerNormalization", ["x", "gain", "shift"], ["n1"], "norm1"),
         *(make("MatMul", ["n1", f"w{p}"], [f"m{p}"], f"project_{p}") for p in "qkv"),
@@ -116,14 +120,14 @@ def attention(seed: int = 0) -> onnx.ModelProto:
     constants: dict[str, Any] = {
         "gain": gain,
         "shift": weights(rng, 16),
-        **{f"w{p}": weights(rng, 16, 16) / (gain[:, None] if p in "qkv" else 1) for p in "qkvo"},
+        **{f"w{p}": matrix(rng, 16, 16) / (gain[:, None] if p in "qkv" else 1) for p in "qkvo"},
         **{f"b{p}": weights(rng, 16) for p in "qkv"},
         "heads": np.array([0, 0, 2, 8]),
         "flat": np.array([0, 0, 16]),
         "factor": np.float32(0.35),
-        "w1": weights(rng, 16, 40) / gain[:, None],
+        "w1": matrix(rng, 16, 40) / gain[:, None],
         "b1": weights(rng, 40),
-        "w2": weights(rng, 40, 16),
+        "w2": matrix(rng, 40, 16),
     }
     return model(nodes, constants, {"x": ["n", 6, 16]}, {"y": ["n", 6, 16]})
 
@@ -141,7 +145,7 @@ def recurrent(seed: int = 0) -> onnx.ModelProto:
         "r": rng.standard_normal((2, 24, 6)).astype(np.float32),
         "b": rng.standard_normal((2, 48)).astype(np.float32),
         "axes": np.array([1]),
-        "wm": weights(rng, 6, 4),
+        "wm": matrix(rng, 6, 4),
     }
     return model(nodes, constants, {"x": [7, 1, 5]}, {"y": [7, 1, 4]})
 

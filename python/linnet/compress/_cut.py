@@ -34,20 +34,7 @@ def cut_channels(
     Returns:
         Channels before and after for each layer that lost some, and for each other chosen layer why it lost none.
     """
-    shapes = inferred_shapes(model)
-    found = Walk(model.graph, shapes).run()
-    names = {layer.weight: layer.name for layer in _layers.layers(model.graph)}
-    allowed = {layer.weight for layer in chosen}
-    for weight, atoms in found.produced.items():
-        if weight not in allowed:
-            found.freeze(atoms, f"it goes with {names.get(weight, weight)!r}, which is not to be pruned")
-    frozen = {found.root(atom): why for atom, why in reversed(list(found.frozen.items()))}
-    strength, makers = _strengths(model.graph, chosen, found)
-    groups: dict[frozenset[str], list[int]] = defaultdict(list)
-    for root in sorted(strength):
-        if root not in frozen:
-            groups[frozenset(makers[root])].append(root)
-    cut = _weakest(groups, strength, sparsity, scope)
+    found, cut, frozen = weakest_channels(model, chosen, sparsity, scope)
     _remove(model.graph, found, cut)
     _graph.Graph(model).drop_unused()
     _refresh(model)
@@ -63,8 +50,27 @@ def cut_channels(
         if kept < len(made):
             sizes[layer.name] = len(made), kept
         else:
-            why[layer.name] = next((frozen[r] for r in roots.tolist() if r in frozen), "its channels are all strong")
+            why[layer.name] = next((frozen[r] for r in roots.tolist() if r in frozen), "all its channels are strong")
     return sizes, why
+
+
+def weakest_channels(
+    model: onnx.ModelProto, chosen: list[Layer], sparsity: float, scope: str
+) -> tuple[Dependencies, set[int], dict[int, str]]:
+    """How the model's channels hang together, the classes of them to cut, and which must stay with the reason."""
+    found = Walk(model.graph, inferred_shapes(model)).run()
+    names = {layer.weight: layer.name for layer in _layers.layers(model.graph)}
+    allowed = {layer.weight for layer in chosen}
+    for weight, atoms in found.produced.items():
+        if weight not in allowed:
+            found.freeze(atoms, f"it goes with {names.get(weight, weight)!r}, which is not to be pruned")
+    frozen = {found.root(atom): why for atom, why in reversed(list(found.frozen.items()))}
+    strength, makers = _strengths(model.graph, chosen, found)
+    groups: dict[frozenset[str], list[int]] = defaultdict(list)
+    for root in sorted(strength):
+        if root not in frozen:
+            groups[frozenset(makers[root])].append(root)
+    return found, _weakest(groups, strength, sparsity, scope), frozen
 
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:

@@ -234,8 +234,9 @@ def test_sensitivity_scan_grows_with_sparsity() -> None:
 
 
 def test_report_measures_both(tmp_path: Path) -> None:
-    result = prune(small(), structure="channel", sparsity=0.5)
-    report = result.report([X], lambda run: float(run({"x": X})[0].shape[1]), seconds=0.05)
+    columns = lambda run: float(run({"x": X})[0].shape[1])  # noqa: E731
+    result = prune(small(), structure="channel", sparsity=0.5, data=[X], metric=columns)
+    report = result.report(seconds=0.05)
     assert report.after.file_bytes < report.before.file_bytes
     assert report.before.metric == report.after.metric == 10
     report.save(tmp_path / "r.html")
@@ -245,13 +246,13 @@ def test_report_measures_both(tmp_path: Path) -> None:
 def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     source, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
     onnx.save(small(), source)
-    prune(source, sparsity=0.5, out=out)
+    prune(source, sparsity=0.5, output=out)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "out.onnx"]
     run_both(onnx.load(out), {"x": X})
     out.unlink()
     out.mkdir()
     with pytest.raises(linnet.Fail, match=r"out\.onnx"):
-        prune(source, sparsity=0.5, out=out)
+        prune(source, sparsity=0.5, output=out)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "out.onnx"]
 
 
@@ -296,7 +297,7 @@ def with_nan() -> onnx.ModelProto:
 )
 def test_what_does_not_fit_is_said(model: Any, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(linnet.InvalidArgument, match=message):
-        prune(model(), out=tmp_path / "out.onnx", **options)
+        prune(model(), output=tmp_path / "out.onnx", **options)
     assert list(tmp_path.iterdir()) == []
 
 

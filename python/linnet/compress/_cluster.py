@@ -16,7 +16,7 @@ from linnet import _errors, _measure
 from linnet.compress import _kmeans, _layers, _select
 from linnet.compress._metric import decibels
 from linnet.compress._report import Bars, Section, Table
-from linnet.compress._result import Result, Say, opened, silent
+from linnet.compress._result import Progress, Result, opened, silent
 from linnet.compress._select import Layer
 
 Array = npt.NDArray[np.generic]
@@ -55,14 +55,14 @@ class Coded:
 
 
 def cluster(
-    model: Any,
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    output: str | os.PathLike[str] | None = None,
     *,
     codes: int = 16,
     per: str = "tensor",
     layers: Iterable[str] | None = None,
     exclude: Iterable[str] = (),
-    out: str | os.PathLike[str] | None = None,
-    say: Say = silent,
+    progress: Progress = silent,
 ) -> Result:
     """Lets weights share few values, so that the file is smaller: about 4 times with 256 codes, 8 with 16.
 
@@ -73,13 +73,13 @@ def cluster(
 
     Args:
         model: a path, the bytes of a file, or an ``onnx.ModelProto``.
+        output: where the model is written, if at all: under a temporary name that is then renamed.
         codes: how many values a codebook has, 2 to 256.
         per: "tensor" for one codebook each, "channel" for one for each output.
         layers: patterns for names, weights or kinds of what to code (``"Conv 3x3"``, ``"Gather"``); by default every
             weight of convolutions, dense and recurrent layers and every table that Gather reads.
         exclude: patterns of what to leave alone.
-        out: where the model is written, if at all.
-        say: is told what is being done.
+        progress: is called with what is being done and how much of it is (0..1).
 
     Raises:
         InvalidArgument: an option does not fit; there is nothing to code.
@@ -97,7 +97,7 @@ def cluster(
     coded: list[tuple[Layer, Coded, float]] = []
     known = _layers.initializers(result.model.graph)
     for number, layer in enumerate(chosen):
-        say(f"codebook {number + 1}/{len(chosen)} {layer.name}")
+        progress(f"codebook {number + 1} of {len(chosen)}", number / len(chosen))
         array = _layers.values(known[layer.weight])
         found = encode(array, codes, layer.outputs if per == "channel" else None)
         if isinstance(found, str):
@@ -112,9 +112,23 @@ def cluster(
         raise _errors.InvalidArgument("nothing can be coded: " + (reasons or "the model has no large constant weights"))
     put(result.model.graph, {layer.weight: found for layer, found, _ in coded})
     _describe(result, coded)
-    if out is not None:
-        result.save(out)
+    if output is not None:
+        result.save(output)
     return result
+
+
+def pack(model: onnx.ModelProto, codes: int) -> None:
+    """Store a quantized model's weights as codes, in place, where they have few different values: without loss."""
+    known = _layers.initializers(model.graph)
+    found: dict[str, Coded] = {}
+    for layer in _chosen(model.graph, None, ())[0]:
+        array = _layers.values(known[layer.weight])
+        if array.dtype.kind in "iu":
+            every = (encode(array, codes, axis) for axis in (None, layer.outputs))
+            coded = min((c for c in every if isinstance(c, Coded)), key=lambda c: c.nbytes, default=None)
+            if coded is not None:
+                found[layer.weight] = coded
+    put(model.graph, found)
 
 
 def encode(array: Array, codes: int, axis: int | None) -> Coded | str:

@@ -16,7 +16,7 @@ from linnet.compress._cut import cut_channels
 from linnet.compress._data import Feeds
 from linnet.compress._metric import Metric, UserMetric
 from linnet.compress._report import Bars, Section, Table
-from linnet.compress._result import Result, Say, as_metric, first_feeds, opened, runner, silent
+from linnet.compress._result import Progress, Result, first_feeds, metric_of, opened, runner, samples_of, silent
 from linnet.compress._select import Layer
 from linnet.compress._sensitivity import scan
 from linnet.compress._structure import Structure
@@ -26,7 +26,8 @@ DENSEST, SPARSEST, STEPS = 0.0, 0.98, 6
 
 
 def prune(
-    model: Any,
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    output: str | os.PathLike[str] | None = None,
     *,
     sparsity: float | None = None,
     target_latency: float | None = None,
@@ -35,11 +36,11 @@ def prune(
     layers: Iterable[str] | None = None,
     exclude: Iterable[str] = (),
     data: Any = None,
-    metric: Metric | UserMetric | None = None,
+    metric: str | Metric | UserMetric | None = None,
+    labels: Any = None,
     levels: Iterable[float] = (),
     threads: int = 1,
-    out: str | os.PathLike[str] | None = None,
-    say: Say = silent,
+    progress: Progress = silent,
 ) -> Result:
     """Prunes convolutions and dense layers by magnitude; the result is an ordinary ONNX model.
 
@@ -48,6 +49,7 @@ def prune(
 
     Args:
         model: a path, the bytes of a file, or an ``onnx.ModelProto``.
+        output: where the model is written, if at all: under a temporary name that is then renamed.
         sparsity: the share of the chosen layers' weights (with "channel": of the channels that can go) that goes;
             0.8 unless a latency is asked for. Not with "n:m", whose pattern says it.
         target_latency: seconds for one run; the least sparsity whose measured median reaches it is taken.
@@ -59,12 +61,12 @@ def prune(
         layers: patterns such as "Conv 1x1", "Gemm" or "/features/*" for names, weights or kinds of layers to prune;
             by default all but depthwise and grouped convolutions.
         exclude: patterns of layers to leave alone.
-        data: samples to run: arrays, dictionaries of arrays by input name, or files (see `Samples`).
-        metric: how good a model is, higher is better (see `linnet.compress.accuracy`).
-        levels: sparsities of a sensitivity scan, which needs ``data`` (output signal-to-noise) or ``metric``.
+        data: samples to run, as ``calibration_data`` of `linnet.compress.quantize`.
+        metric, labels: how good a model is, higher is better, as for `linnet.compress.quantize`.
+        levels: sparsities of a sensitivity scan, which needs ``data``: it measures the metric, or without one the
+            signal to noise ratio of the outputs.
         threads: of the runs that measure latency.
-        out: where the model is written, if at all.
-        say: is told what is being done.
+        progress: is called with what is being done and how much of it is (0..1).
 
     Raises:
         InvalidArgument: an option or the data does not fit; nothing can be pruned; the model is quantized already; the
@@ -94,18 +96,20 @@ def prune(
             "nothing can be pruned: " + (reasons or "the model has no convolution or dense layer with constant weights")
         )
     levels = [patterns.check_sparsity(level) for level in levels]
-    result = Result("Pruned", source, source, kept=kept)
+    samples = samples_of(source, data)
+    measured = metric_of(source, metric, labels, samples)
+    result = Result("Pruned", source, source, kept=kept, samples=samples, metric=measured)
     if levels:
-        result.sections.append(scan(source, chosen, shape, levels, data, as_metric(metric), say))
+        result.sections.append(scan(source, chosen, shape, levels, samples, measured, progress))
     if target_latency is not None:
-        feeds = first_feeds(source, data)
-        wanted = _reach(source, chosen, shape, scope, target_latency, feeds, threads, result, say)
-    say(f"pruning {len(chosen)} layers")
+        feeds = first_feeds(source, samples)
+        wanted = _reach(source, chosen, shape, scope, target_latency, feeds, threads, result, progress)
+    progress(f"pruning {len(chosen)} layers", 0.95)
     result.model, rows, why = _pruned(source, chosen, shape, wanted, scope)
     kept.update(why)
     _describe(result, rows, shape, scope)
-    if out is not None:
-        result.save(out)
+    if output is not None:
+        result.save(output)
     return result
 
 
@@ -165,7 +169,7 @@ def _reach(
     feeds: Feeds,
     threads: int,
     result: Result,
-    say: Say,
+    progress: Progress,
 ) -> float:
     """The least sparsity, found by halving an interval, whose measured latency is at most ``target`` seconds."""
     tried: list[tuple[float, float]] = []
@@ -174,7 +178,8 @@ def _reach(
         model = _pruned(source, chosen, structure, sparsity, scope)[0] if sparsity else source
         seconds = latency(model, feeds, threads)
         tried.append((sparsity, seconds))
-        say(f"sparsity {sparsity:.3f}: {_measure.duration(seconds)} (target {_measure.duration(target)})")
+        took = f"sparsity {sparsity:.3f} takes {_measure.duration(seconds)}, {_measure.duration(target)} is the target"
+        progress(took, len(tried) / (STEPS + 2))
         return seconds
 
     dense = measured(DENSEST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,16 @@ from linnet._options import SessionOptions
 from linnet._session import InferenceSession
 from linnet.compress import _graph, _layers
 from linnet.compress._data import Feeds, Samples
-from linnet.compress._metric import Metric, Run, UserMetric
+from linnet.compress._data import labels as read_labels
+from linnet.compress._metric import Metric, Run, UserMetric, accuracy, agreement, signal_to_noise
 from linnet.compress._report import Report, Section, machine, measure
 
-Say = Callable[[str], None]
+Progress = Callable[[str, float], None]
+"""Is called with what is being done and how much of it is (0..1)."""
 
 
-def silent(text: str) -> None:
-    """Says nothing."""
+def silent(text: str, share: float) -> None:
+    """Shows no progress."""
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Result:
         kept: for each layer that stayed as it was, why.
         sections: tables and pictures for the report.
         notes: sentences that the reader must not miss.
+        samples, metric: the user's, where given.
     """
 
     title: str
@@ -51,6 +54,8 @@ class Result:
     kept: dict[str, str] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    samples: list[Feeds] | None = None
+    metric: Metric | None = None
 
     def save(self, out: str | os.PathLike[str]) -> None:
         """Checks the model and writes it under a temporary name that becomes ``out`` at the end.
@@ -64,27 +69,25 @@ class Result:
 
     def report(
         self,
-        data: Any = None,
-        metric: Metric | UserMetric | None = None,
+        feeds: Feeds | None = None,
         *,
         threads: int = 1,
         seconds: float = 1.0,
-        say: Say = silent,
+        say: Callable[[str], None] = lambda text: None,
     ) -> Report:
-        """Measures both models' size, latency, memory and metric.
+        """Measures both models' size, latency and memory, and their metric where there is one.
 
         Args:
-            data: samples (see `Samples`); the first is timed. A random one without it.
-            metric: see `linnet.compress.accuracy`.
-            threads, seconds: of the timing.
+            feeds: what to time them on; the first of the samples when left out, or a random one.
+            threads: for each run.
+            seconds: how long each model is timed, about.
             say: is told what is being done.
         """
-        feeds = first_feeds(self.source, data)
-        metric = as_metric(metric)
+        feeds = feeds or first_feeds(self.source, self.samples)
         metrics: list[float | None] = [None, None]
-        if metric is not None:
-            say(f"measuring the {metric.name} of both models")
-            metrics = [score(metric, runner(model)) for model in (self.source, self.model)]
+        if self.metric is not None:
+            say(f"measuring the {self.metric.name} of both models")
+            metrics = [score(self.metric, runner(model)) for model in (self.source, self.model)]
         with tempfile.TemporaryDirectory() as folder:
             before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
             _graph.save(self.source, before)
@@ -92,7 +95,7 @@ class Result:
             pair = metrics[0], metrics[1]
             figures = measure(before, after, feeds, metrics=pair, threads=threads, seconds=seconds, say=say)
         report = Report(self.title, *figures, dict(self.settings), list(self.sections), list(self.notes))
-        report.metric_name = metric.name if metric is not None else "metric"
+        report.metric_name = self.metric.name if self.metric is not None else "metric"
         report.machine = machine()
         return report
 
@@ -137,9 +140,33 @@ def runner(model: onnx.ModelProto, threads: int = 0) -> Run:
     return lambda feeds: list(session.run(None, feeds))
 
 
-def as_metric(metric: Metric | UserMetric | None) -> Metric | None:
-    """A function of how to run a model as a metric."""
-    return metric if metric is None or isinstance(metric, Metric) else Metric("metric", metric)
+def metric_of(
+    model: onnx.ModelProto, metric: str | Metric | UserMetric | None, labels: Any, samples: list[Feeds] | None
+) -> Metric | None:
+    """The measure of quality that the user asks for, as `linnet.compress.quantize` takes it.
+
+    Raises:
+        InvalidArgument: there is no such measure, or it needs data or labels.
+    """
+    if metric is None or isinstance(metric, Metric):
+        kind = "accuracy" if metric is None and labels is not None else metric
+    elif callable(metric):
+        return Metric(getattr(metric, "__name__", "metric"), metric)
+    else:
+        kind = metric
+    if kind is None or isinstance(kind, Metric):
+        return kind
+    if not samples:
+        raise _errors.InvalidArgument(f"the metric {kind!r} needs data")
+    if kind == "accuracy":
+        if labels is None:
+            raise _errors.InvalidArgument("the metric 'accuracy' needs labels")
+        return accuracy(samples, read_labels(labels))
+    if kind == "agreement":
+        return agreement(samples, runner(model))
+    if kind == "sqnr":
+        return signal_to_noise(samples, runner(model))
+    raise _errors.InvalidArgument(f"metric is {kind!r}; choose 'accuracy', 'agreement', 'sqnr' or give a function")
 
 
 def score(metric: Metric, run: Run) -> float:
@@ -150,21 +177,23 @@ def score(metric: Metric, run: Run) -> float:
     return value
 
 
-def samples_for(model: onnx.ModelProto, data: Any, most: int | None = None) -> list[Feeds]:
-    """The user's samples for a model, at least one.
+def samples_of(model: onnx.ModelProto, data: Any) -> list[Feeds] | None:
+    """The user's samples for a model, at least one; None where no data is given.
 
     Raises:
         InvalidArgument: there is none, or one does not fit the model.
     """
-    found = list(Samples(data, session_of(model)._core.inputs(), most))
+    if data is None:
+        return None
+    found = list(Samples(data, session_of(model)._core.inputs()))
     if not found:
         raise _errors.InvalidArgument("the data is empty")
     return found
 
 
-def first_feeds(model: onnx.ModelProto, data: Any = None, shapes: Sequence[str] = ()) -> Feeds:
-    """The first of the user's samples; random inputs without any, where free dimensions are 1 or as ``shapes`` say."""
-    if data is not None:
-        return samples_for(model, data, 1)[0]
+def first_feeds(model: onnx.ModelProto, samples: list[Feeds] | None = None) -> Feeds:
+    """The first sample; random inputs, whose free dimensions are 1, without any."""
+    if samples:
+        return samples[0]
     session = session_of(model)
-    return _common.random_feeds(session, _common.resolve_shapes(session, shapes), 0, {})
+    return _common.random_feeds(session, _common.resolve_shapes(session, []), 0, {})

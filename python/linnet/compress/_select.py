@@ -43,13 +43,15 @@ def chosen(
 ) -> tuple[list[Layer], dict[str, str]]:
     """The layers that the patterns choose, and for each other layer why not.
 
-    A pattern (``*`` and ``?`` as in file names) is held against a layer's name, the name of its weight and its kind.
-    Without ``wanted`` all but depthwise and grouped convolutions are chosen. Raises InvalidArgument for a pattern that
-    fits nothing.
+    A pattern (``*`` and ``?`` as in file names) is held against a layer's name, its weight's name, its kind and its
+    operator. Without ``wanted`` all but depthwise and grouped convolutions are chosen.
+
+    Raises:
+        InvalidArgument: a pattern fits nothing.
     """
 
     def fits(layer: Layer, pattern: str) -> bool:
-        return any(fnmatch.fnmatchcase(text, pattern) for text in (layer.name, layer.weight, layer.kind))
+        return any(fnmatch.fnmatchcase(text, pattern) for text in (layer.name, layer.weight, layer.kind, layer.op))
 
     for option, patterns in (("layers", wanted), ("exclude", exclude)):
         if isinstance(patterns, str):

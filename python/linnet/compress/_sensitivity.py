@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -11,9 +10,10 @@ import onnx
 from linnet._errors import InvalidArgument
 from linnet.compress import _layers
 from linnet.compress import _structure as patterns
+from linnet.compress._data import Feeds
 from linnet.compress._metric import Metric, signal_to_noise
 from linnet.compress._report import Bars, Section, Table
-from linnet.compress._result import Say, runner, samples_for, score
+from linnet.compress._result import Progress, runner, score
 from linnet.compress._select import Layer
 
 
@@ -22,9 +22,9 @@ def sensitivity(
     chosen: Sequence[Layer],
     structure: patterns.Structure,
     levels: Sequence[float],
-    data: Any,
+    samples: Sequence[Feeds] | None,
     metric: Metric | None,
-    say: Say,
+    progress: Progress,
 ) -> dict[str, list[float]]:
     """For each layer and each sparsity, with that layer alone pruned: the loss of the metric, or the outputs' SQNR.
 
@@ -33,9 +33,9 @@ def sensitivity(
         chosen: the layers.
         structure: how they are pruned; "channel" zeroes a layer's weakest outputs.
         levels: the sparsities.
-        data: runs, whose outputs are compared when there is no metric.
+        samples: runs, whose outputs are compared when there is no metric.
         metric: how good a model is.
-        say: is told what is being done.
+        progress: is called with what is being done and how much of it is (0..1).
 
     Returns:
         By layer, for each level: metric before less metric after; or decibels, where more is better.
@@ -43,14 +43,14 @@ def sensitivity(
     trial = onnx.ModelProto()
     trial.CopyFrom(model)
     run = runner(trial)
-    if metric is None and data is None:
+    if metric is None and not samples:
         raise InvalidArgument("a sensitivity scan needs data, or a metric")
-    measured = metric or signal_to_noise(samples_for(trial, data), run)
+    measured = metric or signal_to_noise(samples or [], run)
     before = score(metric, run) if metric is not None else 0.0
     known = _layers.initializers(trial.graph)
     found: dict[str, list[float]] = {}
     for number, layer in enumerate(chosen):
-        say(f"sensitivity of layer {number + 1}/{len(chosen)} {layer.name}")
+        progress(f"sensitivity of layer {number + 1} of {len(chosen)}", number / len(chosen))
         whole = onnx.TensorProto()
         whole.CopyFrom(known[layer.weight])
         array = _layers.values(whole)
@@ -79,14 +79,14 @@ def scan(
     chosen: Sequence[Layer],
     structure: patterns.Structure,
     levels: Sequence[float],
-    data: Any,
+    samples: Sequence[Feeds] | None,
     metric: Metric | None,
-    say: Say,
+    progress: Progress,
 ) -> Section:
     """The `sensitivity` as a part of a report."""
     if structure.kind == "n:m":
         levels = [1 - structure.n / structure.m]
-    found = sensitivity(model, chosen, structure, levels, data, metric, say)
+    found = sensitivity(model, chosen, structure, levels, samples, metric, progress)
     head = ["layer", *(f"{100 * level:.0f} %" for level in levels)]
     table = Table(head, [[name, *(f"{value:.4g}" for value in losses)] for name, losses in found.items()])
     last = {name: losses[-1] for name, losses in found.items()}

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from linnet.demo import train  # first: it says what is missing
 from linnet.demo._data import MODEL, PRUNED, Digits, model_input
-from linnet.demo.train import SEED, accuracy, export, network, onnx, split, torch, train
+
+import onnx  # isort: skip
+import torch  # isort: skip
+from onnx import numpy_helper  # isort: skip
 
 from linnet import load  # isort: skip
 from linnet.compress import cluster  # isort: skip
@@ -25,8 +29,8 @@ SPARSITY, CODES = 0.8, 16
 
 def trained() -> torch.nn.Sequential:
     """The network with the weights of the demo's model."""
-    model = network()
-    weights = {t.name.removeprefix("0."): onnx.numpy_helper.to_array(t) for t in onnx.load(MODEL).graph.initializer}
+    model = train.network()
+    weights = {t.name.removeprefix("0."): numpy_helper.to_array(t) for t in onnx.load(MODEL).graph.initializer}
     model.load_state_dict({name: torch.tensor(weights[name]) for name in model.state_dict()})
     return model.eval()
 
@@ -37,7 +41,7 @@ def prune(model: torch.nn.Sequential, digits: Digits, epochs: int) -> None:
     def begin(optimiser: torch.optim.Optimizer, steps: int) -> None:
         Pruner(model, sparsity=SPARSITY, structure="4x1", end=steps // 2, every=20).attach(optimiser)
 
-    train(model, digits, epochs, rate=2e-3, begin=begin)
+    train.train(model, digits, epochs, rate=2e-3, begin=begin)
 
 
 def file_accuracy(path: Path, digits: Digits) -> float:
@@ -51,16 +55,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=120)
     parser.add_argument("--model", type=Path, default=PRUNED, help="where the ONNX file goes")
     args = parser.parse_args(argv)
-    torch.manual_seed(SEED)
-    training, held = split()
+    torch.manual_seed(train.SEED)
+    training, held = train.split()
     model = trained()
-    print(f"as trained: {accuracy(model, held):.4f} of the held-out digits")
+    print(f"as trained: {train.accuracy(model, held):.4f} of the held-out digits")
     prune(model, training, args.epochs)
-    print(f"{100 * SPARSITY:.0f} % pruned: {accuracy(model, held):.4f}")
+    print(f"{100 * SPARSITY:.0f} % pruned: {train.accuracy(model, held):.4f}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pruned.onnx"
-        export(model, path)
-        result = cluster(path, codes=CODES, out=args.model)
+        train.export(model, path)
+        result = cluster(path, codes=CODES, output=args.model)
     print(f"and {CODES} codes: {file_accuracy(args.model, held):.4f}, {result.title}")
     print(f"wrote {args.model} ({args.model.stat().st_size / 1e3:.0f} kB)")
     return 0

@@ -14,9 +14,9 @@ from onnx import helper, numpy_helper
 
 from linnet import _errors, _measure
 from linnet.compress import _kmeans, _layers, _select
-from linnet.compress._metric import decibels
+from linnet.compress._metric import Metric, UserMetric, decibels
 from linnet.compress._report import Bars, Section, Table
-from linnet.compress._result import Progress, Result, opened, silent
+from linnet.compress._result import Progress, Result, metric_of, opened, samples_of, silent
 from linnet.compress._select import Layer
 
 Array = npt.NDArray[np.generic]
@@ -62,6 +62,9 @@ def cluster(
     per: str = "tensor",
     layers: Iterable[str] | None = None,
     exclude: Iterable[str] = (),
+    data: Any = None,
+    metric: str | Metric | UserMetric | None = None,
+    labels: Any = None,
     progress: Progress = silent,
 ) -> Result:
     """Lets weights share few values, so that the file is smaller: about 4 times with 256 codes, 8 with 16.
@@ -79,6 +82,7 @@ def cluster(
         layers: patterns for names, weights or kinds of what to code (``"Conv 3x3"``, ``"Gather"``); by default every
             weight of convolutions, dense and recurrent layers and every table that Gather reads.
         exclude: patterns of what to leave alone.
+        data, metric, labels: what the report measures, as for `linnet.compress.quantize`.
         progress: is called with what is being done and how much of it is (0..1).
 
     Raises:
@@ -91,7 +95,9 @@ def cluster(
         raise _errors.InvalidArgument(f"per {per!r}: expected tensor or channel")
     source = opened(model)
     chosen, kept = _chosen(source.graph, layers, exclude)
+    samples = samples_of(source, data)
     result = Result("Weights shared", source, source, {"codes": str(codes), "per": per}, kept=kept)
+    result.samples, result.metric = samples, metric_of(source, metric, labels, samples)
     result.model = onnx.ModelProto()
     result.model.CopyFrom(source)
     coded: list[tuple[Layer, Coded, float]] = []

@@ -1,8 +1,8 @@
 """Which values of a float graph become bytes: where the Q and DQ pairs of a statically quantized model stand.
 
 A layer (convolution, Gemm, MatMul) that is quantized asks for its inputs as bytes. What can give bytes when it is
-asked asks for its own inputs in turn, so that bytes flow from layer to layer: through operators that only move elements,
-residual additions, pools. A value nobody asks for stays float, and with it all that only floats need (Softmax,
+asked asks for its own inputs in turn, so that bytes flow from layer to layer: through residual additions, pools and
+operators that only move elements. A value nobody asks for stays float, and with it all that only floats need (Softmax,
 normalisations, the outputs).
 
 No pair stands
@@ -14,7 +14,7 @@ No pair stands
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,7 @@ def find(graph: Graph, floats: Collection[str], enabled: Collection[str], left_o
             else:
                 places.skipped[node.name] = reason
     layers = {node.name for node in places.layers}
+    floats = frozenset(floats)
     inner = _merge(graph, floats, left_out, places)
     givers = {node.name for node in _givers(graph, layers, left_out, places)}
 
@@ -133,7 +134,7 @@ def find(graph: Graph, floats: Collection[str], enabled: Collection[str], left_o
     return places
 
 
-def _merge(graph: Graph, floats: Collection[str], left_out: Collection[str], places: Places) -> set[str]:
+def _merge(graph: Graph, floats: Set[str], left_out: Collection[str], places: Places) -> set[str]:
     """Fills ``out`` and ``root``; gives the values between an operator and what is merged into it."""
     inner: set[str] = set()
     merged: set[str] = set()
@@ -143,13 +144,11 @@ def _merge(graph: Graph, floats: Collection[str], left_out: Collection[str], pla
             continue
         computed = [name for name in node.input if name and not graph.is_constant(name)]
         roots = {places.root.get(name, name) for name in computed}
-        if node.op_type in ELEMENTWISE and len(roots) == 1 and roots <= set(floats):
+        if node.op_type in ELEMENTWISE and len(roots) == 1 and roots <= floats:
             places.root[value] = roots.pop()
         elif node.op_type in LAYERS | JOINS | POOLS:
             end, user = value, _only_user(graph, value, left_out)
-            while (
-                user is not None and user.op_type in AFFINE and node.op_type in LAYERS and _beside_constant(graph, user)
-            ):
+            while user is not None and node.op_type in LAYERS and _adds_constant(graph, user):
                 inner.add(end)
                 merged.add(user.name)
                 end = user.output[0]
@@ -191,9 +190,7 @@ def _givers(
                 sources = [places.root[results[0]]]
             elif node.op_type in JOINS | {"Concat"}:
                 sources = list(node.input)
-            elif (node.op_type in MOVES and _moves_bytes(graph, node)) or (
-                node.op_type in POOLS and _pools(graph, node)
-            ):
+            elif _moves_bytes(graph, node) or _pools(graph, node):
                 sources = list(node.input[:1])
             else:
                 continue

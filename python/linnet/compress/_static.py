@@ -222,12 +222,7 @@ class Writer:
         user = self.graph.consumers[node.output[0]][0]
         for i, name in enumerate(user.input):
             bias = self.graph.constant(name)
-            if (
-                user.op_type == "Add"
-                and bias is not None
-                and bias.shape[-1:] == shift.shape
-                and bias.size == shift.size
-            ):
+            if user.op_type == "Add" and bias is not None and bias.size == shift.size == bias.shape[-1]:
                 user.input[i] = self.graph.add_initializer(name, (bias.reshape(-1) - shift).reshape(bias.shape))
 
 

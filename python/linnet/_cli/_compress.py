@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
     search.add_argument(
         "--goal", choices=["size", "latency", "both"], default="both", help="what is to be small (default: both)"
     )
-    _common.add_seed(search)
+    _common.add_seed(parser)
     _compressed.add_data_arguments(parser, "to calibrate and to measure")
     _compressed.add_result_arguments(parser, "small")
     parser.set_defaults(function=compress)

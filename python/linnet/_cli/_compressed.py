@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from linnet import _measure
 from linnet._cli import _common, _text
 from linnet._cli._common import UsageError
+from linnet.compress._report import Report, Table
 
 if TYPE_CHECKING:
-    from linnet.compress import Report, Result, Table
+    from linnet.compress import Result
 
 
 def add_parser(commands: Any, name: str, help: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -95,7 +96,7 @@ def show(args: argparse.Namespace, model: str, output: Path, result: Result) -> 
         print("\n" + _text.table(["", "before", "after", ""], _compared(report)))
     for section in result.sections:
         for part in section.parts:
-            if part.kind == "table":
+            if isinstance(part, Table):
                 print(f"\n{section.title}")
                 print(_rows(part))
     if args.report:

@@ -14,7 +14,7 @@ constexpr size_t kMostFoldedBytes = size_t{256} << 20;
 bool fold_constants(Graph& graph) {
     std::vector<Fact> inputs;
     for (const Port& p : graph.inputs) inputs.push_back(graph.fact(p.value));
-    std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, {kMostFoldedBytes});
+    std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, {kMostFoldedBytes, true});
     bool changed = false;
     for (NodeId id : graph.order) {
         const Node& n = graph.node(id);

@@ -108,8 +108,8 @@ Range entropy_range(const Histogram& h, Range seen, const RangeOptions& options)
     Range best = seen;
     double least = std::numeric_limits<double>::infinity();
     for (int i = kTries; i > 0; --i) {
-        const double share = static_cast<double>(i) / kTries;
-        const Range range{seen.low * share, seen.high * share};
+        const double end = std::max(-seen.low, seen.high) * i / kTries;
+        const Range range{std::max(seen.low, -end), std::min(seen.high, end)};
         const int first = std::clamp(static_cast<int>(std::floor((range.low - h.low) / h.width())), 0, kBins);
         const int last = std::clamp(static_cast<int>(std::ceil((range.high - h.low) / h.width())), 0, kBins);
         if (last - first < options.levels) break;  // every level has at least a bin

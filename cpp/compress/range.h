@@ -38,7 +38,7 @@ struct RangeOptions {
 // "minmax"      all that was seen, [min, max];
 // "percentile"  without the outermost elements, as many on either side;
 // "entropy"     the clipped distribution is nearest to its quantized form (Kullback-Leibler divergence; S. Migacz,
-//               8-bit inference with TensorRT, 2017, with both ends scaled alike);
+//               8-bit inference with TensorRT, 2017): what is beyond a limit on the magnitude is clipped;
 // "mse"         the mean squared error of clipping and rounding is least.
 // Throws invalid_argument for another method and for a percentile outside (50, 100].
 Range choose_range(const Histogram& histogram, Range seen, std::string_view method, const RangeOptions& options);

@@ -148,6 +148,8 @@ class Stored:
                 if node.op_type in ("Conv", "ConvTranspose") and node.name not in left_out:
                     self.skipped[node.name] = f'convolutions stay float in mode "{options.mode}"'
                 continue
+            if node.op_type == "MatMul" and not graph.is_constant(node.input[1]):
+                continue  # of two computed values: there are no weights to store
             why = _weights.reason(graph, node, floats)
             if why is None:
                 self.layers.append(node.name)

@@ -131,7 +131,7 @@ class Graph:
         """A new constant; its name. numpy's and ml_dtypes' element types are taken."""
         from onnx import numpy_helper
 
-        return self.add_tensor(numpy_helper.from_array(np.ascontiguousarray(value), self.unique(base)))
+        return self.add_tensor(numpy_helper.from_array(np.asarray(value, order="C"), self.unique(base)))
 
     def add_tensor(self, tensor: onnx.TensorProto) -> str:
         """A new constant whose name is taken already (see `unique`)."""
@@ -143,7 +143,7 @@ class Graph:
         """Other elements, and maybe another shape, for an initializer."""
         from onnx import numpy_helper
 
-        self.initializers[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.initializers[name].CopyFrom(numpy_helper.from_array(np.asarray(value, order="C"), name))
         self._values.pop(name, None)
 
     def drop_unused(self) -> None:

@@ -47,6 +47,19 @@ LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+#define LINNET_LOAD_U8
+LINNET_INLINE i32 load_u8(const uint8_t* p) { return (i32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+// The bytes of four vectors: each value + zero, saturated to 0..255.
+typedef uint8_t u8x __attribute__((vector_size(32), may_alias));
+LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
+    const __m256i z = _mm256_set1_epi16((short)zero);
+    const __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32((__m256i)a, (__m256i)b), z);
+    const __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32((__m256i)c, (__m256i)d), z);
+    // Packing goes by 16-byte lanes: each lane now has four bytes of a, b, c and d.
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    return (u8x)_mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order);
+}
+
 // Bytes 0, 2 and 1, 3 of each group of four as 16-bit pairs: vpmaddwd is exact where vpmaddubsw saturates.
 struct DotA {
     __m256i even, odd;
@@ -65,6 +78,30 @@ LINNET_INLINE DotB dot_b(const void* p) {
 LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
     return (i32)_mm256_add_epi32((__m256i)acc,
                                  _mm256_add_epi32(_mm256_madd_epi16(a.even, b.even), _mm256_madd_epi16(a.odd, b.odd)));
+}
+
+constexpr bool winograd_s8_pays = true;
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
+typedef __m256i PairA, PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm256_castps_si256(_mm256_broadcast_ss((const float*)p)); }
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
+    return (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
+}
+
+// Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
+#define LINNET_TAPS
+constexpr int tap_group = 2;
+constexpr bool taps_are_signed = false;
+typedef int16_t TapWeight;
+typedef __m256i Taps, TapWeights;
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
+    const __m128i a = _mm_loadl_epi64((const __m128i*)(p[0] + at)), b = _mm_loadl_epi64((const __m128i*)(p[1] + at));
+    return _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+}
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+LINNET_INLINE Taps tap_flip(bool flip) { return _mm256_set1_epi16(flip ? 128 : 0); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) {
+    return (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(x, w));
 }
 
 }  // namespace linnet::kernels::avx2

@@ -63,6 +63,18 @@ LINNET_INLINE void store_n(float* p, f32 v, size_t n) {
 }
 LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
+// The bytes of four vectors: each value + zero, saturated to 0..255.
+typedef uint8_t u8x __attribute__((vector_size(16), may_alias));
+LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
+    const i32 v[4] = {a, b, c, d};
+    u8x y{};
+    for (int i = 0; i < 16; ++i) {
+        const int32_t x = v[i / 4][i % 4] < -1024 ? 0 : v[i / 4][i % 4] + zero;
+        y[i] = (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
+    }
+    return y;
+}
+
 struct DotA {
     i32 x[4];
 };
@@ -81,6 +93,15 @@ LINNET_INLINE DotB dot_b(const void* p) {
 LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
     return acc + (a.x[0] * b.x[0] + a.x[1] * b.x[1]) + (a.x[2] * b.x[2] + a.x[3] * b.x[3]);
 }
+
+constexpr bool winograd_s8_pays = true;
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
+struct PairA {
+    i32 x[2];
+};
+typedef i32 PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) { return {splat_i(p[0]), splat_i(p[1])}; }
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) { return acc + a.x[0] * ((b << 16) >> 16) + a.x[1] * (b >> 16); }
 
 }  // namespace linnet::kernels::generic
 

@@ -7,10 +7,10 @@
 namespace linnet::kernels::LINNET_ISA {
 
 // round_half_even(x) + zero in u8, clamped.
-struct ByteRange {
+struct ByteClamp {
     int32_t zero;
     u8x lo, hi, flip;
-    LINNET_MEMBER ByteRange(int32_t z, int32_t l, int32_t h, bool is_signed) {
+    LINNET_MEMBER ByteClamp(int32_t z, int32_t l, int32_t h, bool is_signed) {
         const int32_t up = is_signed ? 128 : 0;
         zero = z + up;
         lo = u8x{} + (uint8_t)(l + up);
@@ -59,7 +59,7 @@ static void map_bytes(size_t n, const uint8_t* x, const uint8_t* table, uint8_t*
 
 template <bool Multiply>
 LINNET_INLINE void pair_bytes(const PairBytes& p) {
-    const ByteRange range(p.zero, p.lo, p.hi, p.y_signed);
+    const ByteClamp range(p.zero, p.lo, p.hi, p.y_signed);
     // Bytes of s8 as u8 and back: x ^ 128.
     const i32 a_flip = splat_i(p.a_signed ? 128 : 0), b_flip = splat_i(p.b_signed ? 128 : 0);
     const i32 a_zero = splat_i(p.a_zero) + a_flip, b_zero = splat_i(p.b_zero) + b_flip;
@@ -142,7 +142,7 @@ static void max_pool_bytes(const PoolBytes& p, size_t begin, size_t end) noexcep
 }
 
 static void avg_pool_bytes(const PoolBytes& p, size_t begin, size_t end) noexcept {
-    const ByteRange range(p.zero, p.lo, p.hi, p.y_signed);
+    const ByteClamp range(p.zero, p.lo, p.hi, p.y_signed);
     const uint8_t up = p.x_signed ? 128 : 0;
     const u8x flip = u8x{} + up;
     const i32 x_zero = splat_i(p.x_zero + (p.x_signed ? 128 : 0));

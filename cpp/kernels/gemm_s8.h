@@ -7,31 +7,57 @@ namespace linnet::kernels::LINNET_ISA {
 
 constexpr size_t dot_nr = (size_t)dot_nv * lanes;
 
+// Groups of four k in a panel. Tiles of AMX take them in steps of one depth: what that is short of is filled with
+// zeros.
+LINNET_INLINE size_t dot_groups(size_t taps, size_t k) {
+    const size_t groups = taps * ((k + 3) / 4);
+#ifdef LINNET_AMX
+    const size_t steps = (groups + 15) / 16;
+    return steps ? (groups + steps - 1) / steps * steps : 0;
+#else
+    return groups;
+#endif
+}
 // Panel: dot_nr column sums (int32), then [tap][k / 4][dot_nr][4] bytes, missing k and columns zero.
-LINNET_INLINE size_t dot_panel_bytes(size_t taps, size_t k) { return dot_nr * 4 * (1 + taps * ((k + 3) / 4)); }
+LINNET_INLINE size_t dot_panel_bytes(size_t taps, size_t k) { return dot_nr * 4 * (1 + dot_groups(taps, k)); }
 
 static size_t pack_b_s8_size(size_t taps, size_t k, size_t n) noexcept {
     return (n + dot_nr - 1) / dot_nr * dot_panel_bytes(taps, k);
 }
 
+// One group: k rows of `cols` columns from b, of which at most four count.
+static __attribute__((noinline)) void pack_group(const PackB& s, const int8_t* b, size_t k, size_t cols,
+                                                 int8_t* out) noexcept {
+    if (k >= 4 && cols == dot_nr && s.n_stride == 1) {
+        for (size_t c = 0; c < dot_nr; ++c)
+            for (size_t i = 0; i < 4; ++i) out[c * 4 + i] = b[(ptrdiff_t)i * s.k_stride + (ptrdiff_t)c];
+        return;
+    }
+    if (k >= 4 && cols == dot_nr && s.k_stride == 1) {
+        for (size_t c = 0; c < dot_nr; ++c) __builtin_memcpy(out + c * 4, b + (ptrdiff_t)c * s.n_stride, 4);
+        return;
+    }
+    for (size_t c = 0; c < dot_nr; ++c)
+        for (size_t i = 0; i < 4; ++i)
+            out[c * 4 + i] = c < cols && i < k ? b[(ptrdiff_t)i * s.k_stride + (ptrdiff_t)c * s.n_stride] : (int8_t)0;
+}
+
 static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept {
+    const size_t panel_bytes = dot_panel_bytes(s.taps, s.k);
     for (size_t p = panel_begin; p < panel_end; ++p) {
-        int8_t* o = (int8_t*)out + p * dot_panel_bytes(s.taps, s.k);
-        int32_t sums[dot_nr] = {};
+        int8_t* const panel = (int8_t*)out + p * panel_bytes;
         const size_t n0 = p * dot_nr, cols = s.n - n0 < dot_nr ? s.n - n0 : dot_nr;
-        int8_t* w = o + dot_nr * 4;
+        int8_t* w = panel + dot_nr * 4;
+        i32 sums[dot_nv] = {};
         for (size_t t = 0; t < s.taps; ++t)
-            for (size_t k = 0; k < s.k; k += 4, w += dot_nr * 4)
-                for (size_t c = 0; c < dot_nr; ++c)
-                    for (size_t i = 0; i < 4; ++i) {
-                        int8_t v = 0;
-                        if (c < cols && k + i < s.k)
-                            v = b[(ptrdiff_t)t * s.tap_stride + (ptrdiff_t)(k + i) * s.k_stride +
-                                  (ptrdiff_t)(n0 + c) * s.n_stride];
-                        w[c * 4 + i] = v;
-                        sums[c] += v;
-                    }
-        __builtin_memcpy(o, sums, sizeof sums);
+            for (size_t k = 0; k < s.k; k += 4, w += dot_nr * 4) {
+                pack_group(s, b + (ptrdiff_t)t * s.tap_stride + (ptrdiff_t)k * s.k_stride + (ptrdiff_t)n0 * s.n_stride,
+                           s.k - k, cols, w);
+                unroll<dot_nv>(
+                    LINNET_LAMBDA(j) { sums[j] = dot4(sums[j], dot_a(0x01010101u), dot_b(w + j * lanes * 4)); });
+            }
+        for (int8_t* const end = panel + panel_bytes; w < end; ++w) *w = 0;
+        unroll<dot_nv>(LINNET_LAMBDA(j) { store_i((int32_t*)panel + j * lanes, sums[j]); });
     }
 }
 
@@ -152,9 +178,8 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     }
     alignas(64) int32_t sums[MR * ld];
     unroll<MR>(LINNET_LAMBDA(i) {
-        unroll<N>(LINNET_LAMBDA(j) {
-            store_i(sums + i * (int)ld + (j / NV) * (int)dot_nr + (j % NV) * lanes, acc[i][j]);
-        });
+        unroll<N>(
+            LINNET_LAMBDA(j) { store_i(sums + i * (int)ld + (j / NV) * (int)dot_nr + (j % NV) * lanes, acc[i][j]); });
     });
     store_block(t, MR, NP > 1 ? ld : (size_t)NV * lanes, sums, ld);
 }
@@ -183,14 +208,23 @@ static void gemm_s8(const GemmS8& g, size_t row_begin, size_t row_end, size_t pa
     size_t block = block_bytes / (dot_mr * ((g.offsets ? g.k : depth) + 1));
     block = block < 12 ? 12 : block;
     const size_t height = rows / tiles, taller = rows % tiles;
+    // Few rows: several panels at once, so that enough independent sums are in flight.
+    const size_t several = rows <= 2 && small_np[rows - 1] > 1 ? small_np[rows - 1] : 0;
+    constexpr int half = (dot_nv + 1) / 2;
+    int32_t first_of[4 * dot_nr];
+    t.first = first_of;
     for (size_t first = 0; first < tiles; first += block) {
         const size_t last = first + block < tiles ? first + block : tiles;
-        t.panel = panel_begin;
-        for (; t.panel < panels; ++t.panel) {
-            int32_t first_of[dot_nr];
-            first_sums(t, 1, first_of);
-            t.first = first_of;
-            const DotFn tall = pick_dot<dot_mr, dot_nv>((int)height + 1), low = pick_dot<dot_mr, dot_nv>((int)height);
+        size_t np = 1;
+        for (t.panel = panel_begin; t.panel < panels; t.panel += np) {
+            np = several && t.panel + several <= panels ? several : 1;
+            first_sums(t, np, first_of);
+            const size_t left = g.n - t.panel * dot_nr;
+            DotFn tall, low;
+            if (np > 1) tall = low = rows == 1 ? dot_tile<1, dot_nv, small_np[0]> : dot_tile<2, dot_nv, small_np[1]>;
+            else if (left <= dot_nr / 2)
+                tall = pick_dot<dot_mr, half>((int)height + 1), low = pick_dot<dot_mr, half>((int)height);
+            else tall = pick_dot<dot_mr, dot_nv>((int)height + 1), low = pick_dot<dot_mr, dot_nv>((int)height);
             for (size_t i = first; i < last; ++i) {
                 t.row = row_begin + i * height + (i < taller ? i : taller);
                 (i < taller ? tall : low)(t);

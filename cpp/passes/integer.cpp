@@ -161,9 +161,10 @@ std::string reason(Graph& graph, const Node& node) {
 }  // namespace
 
 bool explain_float_nodes(Graph& graph) {
-    graph.float_nodes.clear();
-    for (NodeId id : graph.order) {
+    for (NodeId id : std::vector<NodeId>(graph.order)) {
         const Node& node = graph.node(id);
+        const auto same = [&](const FloatNode& noted) { return noted.name == node.name; };
+        if (std::any_of(graph.float_nodes.begin(), graph.float_nodes.end(), same)) continue;
         if (is_quantize(node) || is_dequantize(node) || node.domain == "linnet" ||
             has_constant_inputs_only(graph, node))
             continue;

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "ops/shared/bytes.h"
 #include "ops/shared/product.h"
 #include "ops/spatial/window.h"
+#include "ops/spatial/winograd_s8.h"
 
 namespace linnet {
 namespace {
@@ -21,7 +21,7 @@ using kernels::Kernels;
 constexpr int64_t kFewChannels = 4;       // up to these, kernel rows are taps
 constexpr int64_t kSerialWork = 1 << 17;  // multiply-adds below which threads cost more than they give
 
-enum class Path : uint8_t { gemm, indirect, depthwise, depthwise_sums };
+enum class Path : uint8_t { gemm, indirect, winograd, depthwise, depthwise_sums };  // the last: int32 results, or 3-D
 
 // What depends on the scales, zero points and bias: by column.
 struct Columns {
@@ -51,13 +51,15 @@ struct Plan {
     kernels::ToBytes bytes;
     // Bytes into the scratch.
     size_t packed_at = 0, padded_at = 0, sums_at = 0, bias_at = 0, scale_at = 0, zero_at = 0;
-    bool fixed = false;  // the columns are known:
+    WinogradS8Plan winograd;  // if that is the path
+    bool fixed = false;       // the columns are known:
     std::vector<int32_t> bias;
     std::vector<float> scale;
     std::vector<uint8_t> zero;
     int32_t x_zero = 0, y_zero = 0;
 
-    int64_t columns() const { return n + (wide && path != Path::depthwise_sums ? 1 : 0); }
+    bool is_depthwise() const { return path == Path::depthwise || path == Path::depthwise_sums; }
+    int64_t columns() const { return n + (wide && !is_depthwise() ? 1 : 0); }
     int64_t panels() const {
         const auto cols = static_cast<int64_t>(kernels::kernels().gemm_s8_cols);
         return (columns() + cols - 1) / cols;
@@ -118,7 +120,7 @@ void pack_gemm(const Plan& plan, const Tensor& w, std::byte* out) {
 }
 
 // Depthwise weights less their zero points: [taps][channels].
-void pack_depthwise_sums(const Plan& plan, const Tensor& w, const Tensor* w_zero, int16_t* out) {
+void subtract_zeros(const Plan& plan, const Tensor& w, const Tensor* w_zero, int16_t* out) {
     for (int64_t c = 0; c < plan.in_channels; ++c)
         for (int64_t t = 0; t < plan.all_taps; ++t)
             out[t * plan.in_channels + c] =
@@ -126,8 +128,19 @@ void pack_depthwise_sums(const Plan& plan, const Tensor& w, const Tensor* w_zero
 }
 
 void pack(const Plan& plan, const Tensor& w, const Tensor* w_zero, std::byte* out) {
-    if (plan.path == Path::depthwise_sums) pack_depthwise_sums(plan, w, w_zero, reinterpret_cast<int16_t*>(out));
-    else pack_gemm(plan, w, out);
+    if (plan.path == Path::winograd) {
+        const auto columns = static_cast<int64_t>(kernels::kernels().winograd_s8_cols);
+        return kernels::kernels().pack_winograd_s8(static_cast<size_t>(plan.k), static_cast<size_t>(plan.n),
+                                                   w.as<int8_t>(), out, 0,
+                                                   static_cast<size_t>((plan.n + columns - 1) / columns));
+    }
+    if (!plan.is_depthwise()) return pack_gemm(plan, w, out);
+    if (plan.path == Path::depthwise_sums) return subtract_zeros(plan, w, w_zero, reinterpret_cast<int16_t*>(out));
+    std::vector<int16_t> weights(static_cast<size_t>(plan.all_taps * plan.in_channels));
+    subtract_zeros(plan, w, w_zero, weights.data());
+    kernels::kernels().pack_depthwise_s8(plan.window.kernel[1], plan.window.kernel[2],
+                                         static_cast<size_t>(plan.in_channels), plan.wide, weights.data(),
+                                         plan.in_channels, 1, out);
 }
 
 bool is_plain(const kernels::Window& w) {
@@ -165,11 +178,16 @@ void plan_padded_rows(Plan& plan) {
     plan.table.prepare(w, plan.padded_elements);
 }
 
-const char* choose_path(Plan& plan, bool constant) {
+const char* choose_path(Plan& plan, bool constant, int threads) {
     if (plan.groups > 1 && plan.k == 1 && plan.n == 1) {
+        const kernels::Window& w = plan.window;
+        if (plan.linear && w.kernel[0] == 1 && w.in[0] == 1 && w.out[0] == 1 && w.pad_begin[0] == 0) {
+            plan.path = Path::depthwise;
+            return "int8 depthwise";
+        }
         plan.path = Path::depthwise_sums;
         plan.table.prepare(plan.window, plan.in_elements);
-        return "depthwise, sums in memory";
+        return "int8 depthwise, sums in memory";
     }
     if (is_plain(plan.window)) {
         plan.path = Path::gemm;
@@ -186,6 +204,12 @@ const char* choose_path(Plan& plan, bool constant) {
         plan.merged = true;
         plan_padded_rows(plan);
         return "indirect int8 GEMM over padded kernel rows";
+    }
+    if (constant && plan.linear && plan.groups == 1 && !plan.wide &&
+        winograd_s8_pays(plan.window, plan.images, plan.k, plan.n)) {
+        plan.path = Path::winograd;
+        plan.winograd = plan_winograd_s8(plan.window, plan.images, plan.k, plan.n, threads);
+        return "int8 Winograd F(2,3)";
     }
     plan.table.prepare(plan.window, plan.in_elements);
     return "indirect int8 GEMM";
@@ -245,15 +269,20 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
 
     const bool constant = ctx.is_constant(at.w);
     plan.wide = ctx.input(at.w).dtype == DType::u8 || ctx.has_input(at.w_zero);
-    const std::string way = choose_path(plan, constant);
-    plan.sums = plan.path == Path::depthwise_sums || plan.wide;
+    const std::string way = choose_path(plan, constant, ctx.threads);
+    plan.sums = plan.path == Path::depthwise_sums || (plan.wide && plan.path != Path::depthwise);
     ctx.algorithm(plan.wide ? way + ", nine-bit weights" : way);
     if (linear) read_bytes(ctx, plan);
     const Kernels& table = kernels::kernels();
-    choose_blocks(plan, ctx.threads);
+    if (plan.path != Path::depthwise && plan.path != Path::winograd) choose_blocks(plan, ctx.threads);
     plan.zeros = static_cast<size_t>(std::max<int64_t>(1, std::max(plan.k, plan.in_channels)));
     if (plan.path == Path::depthwise_sums) {
         plan.packed_bytes = static_cast<size_t>(plan.all_taps * plan.in_channels) * sizeof(int16_t);
+    } else if (plan.path == Path::depthwise) {
+        plan.packed_bytes = table.pack_depthwise_s8_size(plan.window.kernel[1], plan.window.kernel[2],
+                                                         static_cast<size_t>(plan.in_channels), plan.wide);
+    } else if (plan.path == Path::winograd) {
+        plan.packed_bytes = table.pack_winograd_s8_size(static_cast<size_t>(plan.k), static_cast<size_t>(plan.n));
     } else {
         plan.packed_group = aligned(table.pack_b_s8_size(static_cast<size_t>(plan.taps), static_cast<size_t>(plan.k),
                                                          static_cast<size_t>(plan.columns())));
@@ -263,10 +292,10 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
     size_t scratch = 0;
     const auto take = [&](size_t size) { return std::exchange(scratch, scratch + aligned(size)); };
     const Tensor* w_zero = ctx.constant(at.w_zero);
-    const bool depthwise_zero = plan.path == Path::depthwise_sums && ctx.has_input(at.w_zero);
+    const bool depthwise_zero = plan.is_depthwise() && ctx.has_input(at.w_zero);
     if (constant && (!depthwise_zero || w_zero)) {
         std::string kind = cat("conv_s8 ", table.isa, ' ', static_cast<int>(plan.path), ' ', plan.groups, ' ',
-                               plan.taps, ' ', plan.k, ' ', plan.columns(), ' ', plan.merged);
+                               plan.taps, ' ', plan.k, ' ', plan.columns(), ' ', plan.merged, ' ', plan.wide);
         for (int64_t i = 0; depthwise_zero && i < w_zero->count(); ++i) kind += cat(' ', int_at(*w_zero, i));
         plan.packed = ctx.pack<Tensor>(at.w, kind, [&](const Tensor& weights) -> std::shared_ptr<const Tensor> {
             auto out = std::make_shared<Tensor>(Tensor::allocate(DType::u8, {static_cast<int64_t>(plan.packed_bytes)}));
@@ -277,6 +306,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
         plan.packed_at = take(plan.packed_bytes);
     }
     if (plan.padded) plan.padded_at = take(static_cast<size_t>(checked_mul(plan.padded_elements, plan.images)));
+    if (plan.path == Path::winograd) plan.sums_at = take(plan.winograd.scratch());
     plan.parts = 4 * std::max(1, ctx.threads);
     const int64_t width = plan.path == Path::depthwise_sums ? plan.filters : plan.columns();
     if (plan.sums) plan.sums_at = take(static_cast<size_t>(plan.parts * plan.row_block * width) * sizeof(int32_t));
@@ -377,12 +407,21 @@ kernels::GemmS8 gemm_call(const Job& job, int64_t image, int64_t group, int64_t 
     return call;
 }
 
-// `n` sums of the filters from `column` on, to the output's element `at`.
+// `n` sums of the filters from `column` on, to the output's element `at`. No table or residual comes with wide weights.
 void finish(const Job& job, int64_t n, int64_t column, const int32_t* sums, int64_t at) {
     Tensor& y = job.ctx.output(0);
-    if (job.plan.linear)
-        sums_to_bytes(job.bytes, static_cast<size_t>(column), static_cast<size_t>(n), sums, y.as<uint8_t>() + at);
-    else std::copy_n(sums, n, y.as<int32_t>() + at);
+    const kernels::ToBytes& to = job.bytes;
+    if (!job.plan.linear) {
+        std::copy_n(sums, n, y.as<int32_t>() + at);
+    } else if (to.is_signed) {
+        auto* out = y.as<int8_t>() + at;
+        kernels::kernels().requantize_s8(static_cast<size_t>(n), sums, to.scale + column, 1, to.zero, out);
+        for (int64_t i = 0; i < n; ++i) out[i] = static_cast<int8_t>(std::clamp<int32_t>(out[i], to.lo, to.hi));
+    } else {
+        auto* out = y.as<uint8_t>() + at;
+        kernels::kernels().requantize_u8(static_cast<size_t>(n), sums, to.scale + column, 1, to.zero, out);
+        for (int64_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(std::clamp<int32_t>(out[i], to.lo, to.hi));
+    }
 }
 
 // Blocks of rows through sums in memory: `part` names the piece of scratch.
@@ -473,6 +512,49 @@ void run_blocks(const Job& job, const Parallel& parallel) {
     });
 }
 
+// The part of a length such that the busiest thread has least.
+int64_t even_chunk(int64_t length, int64_t images, int threads) {
+    int64_t best = length, busiest = (images + threads - 1) / threads * length;
+    for (int64_t parts = 2; parts <= threads; ++parts) {
+        const int64_t chunk = (length + parts - 1) / parts, tasks = images * ((length + chunk - 1) / chunk);
+        const int64_t load = (tasks + threads - 1) / threads * chunk;
+        if (load < busiest) best = chunk, busiest = load;
+    }
+    return best;
+}
+
+void run_depthwise(const Job& job, const Parallel& parallel) {
+    const Plan& plan = job.plan;
+    const kernels::Window& w = plan.window;
+    kernels::DepthwiseS8 call;
+    call.in_h = w.in[1], call.in_w = w.in[2], call.out_h = w.out[1], call.out_w = w.out[2];
+    call.channels = static_cast<size_t>(plan.in_channels);
+    call.kernel_h = w.kernel[1], call.kernel_w = w.kernel[2];
+    call.stride_h = w.stride[1], call.stride_w = w.stride[2];
+    call.dilation_h = w.dilation[1], call.dilation_w = w.dilation[2];
+    call.pad_top = w.pad_begin[1], call.pad_left = w.pad_begin[2];
+    call.x_signed = job.ctx.input(0).dtype == DType::i8;
+    call.x_zero = job.columns.x_zero;
+    call.x_stride = call.y_stride = plan.in_channels;
+    call.x_row_stride = static_cast<ptrdiff_t>(w.in[2]) * plan.in_channels;
+    call.y_row_stride = static_cast<ptrdiff_t>(w.out[2]) * plan.in_channels;
+    call.w = job.weights;
+    call.zero = job.columns.zero;
+    call.bias = job.columns.bias;
+    call.bytes = job.bytes;
+    const auto length = static_cast<int64_t>(w.out[1]);
+    const int64_t chunk = even_chunk(length, plan.images, parallel.threads), chunks = (length + chunk - 1) / chunk;
+    parallel_for(parallel, plan.images * chunks, [&](int64_t task) {
+        const int64_t image = task / chunks, begin = task % chunks * chunk, end = std::min(length, begin + chunk);
+        kernels::DepthwiseS8 part = call;
+        const int64_t offset = image * plan.pixels * plan.filters;
+        part.x = job.x + image * plan.in_elements;
+        part.y = job.ctx.output(0).as<uint8_t>() + offset;
+        if (part.bytes.add) part.bytes.add = static_cast<const uint8_t*>(part.bytes.add) + offset;
+        kernels::kernels().depthwise_s8(part, static_cast<size_t>(begin), static_cast<size_t>(end));
+    });
+}
+
 void run(RunContext& ctx) {
     const Plan& plan = *ctx.state<Plan>();
     if (plan.images * plan.pixels * plan.filters == 0) return;
@@ -496,7 +578,17 @@ void run(RunContext& ctx) {
         job.x = padded;
         job.image_elements = plan.padded_elements;
     }
-    run_blocks(job, parallel);
+    if (plan.path == Path::winograd) {
+        kernels::WinogradS8 call;
+        call.x_signed = ctx.input(at.x).dtype == DType::i8;
+        call.x_zero = job.columns.x_zero;
+        call.w = job.weights;
+        call.bias = job.columns.bias;
+        call.y = ctx.output(0).data;
+        call.bytes = job.bytes;
+        run_winograd_s8(plan.winograd, call, job.x, job.columns.zero, parallel, ctx.scratch() + plan.sums_at);
+    } else if (plan.path == Path::depthwise) run_depthwise(job, parallel);
+    else run_blocks(job, parallel);
 }
 
 }  // namespace

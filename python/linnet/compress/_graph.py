@@ -28,8 +28,11 @@ def need_onnx() -> None:
         ) from error
 
 
-def read(model: Any) -> tuple[onnx.ModelProto, str]:
-    """The model, and what to call it in messages; ``model`` is a path, bytes or a ModelProto."""
+def read(model: Any, weights: bool = True) -> tuple[onnx.ModelProto, str]:
+    """The model, and what to call it in messages; ``model`` is a path, bytes or a ModelProto.
+
+    Without ``weights``, those in files of their own are not read.
+    """
     need_onnx()
     import onnx
 
@@ -44,7 +47,7 @@ def read(model: Any) -> tuple[onnx.ModelProto, str]:
     if not path.is_file():
         raise _errors.NoSuchFile(f"{path}: no such file")
     try:
-        return onnx.load(path), str(path)
+        return onnx.load(path, load_external_data=weights), str(path)
     except Exception as error:
         raise _errors.InvalidProtobuf(f"{path} is not an ONNX model: {error}") from error
 
@@ -69,6 +72,8 @@ def simplified(model: Any) -> tuple[onnx.ModelProto, str]:
             proto, name = read(model)
             _core.Session.from_bytes(proto.SerializeToString(), options)
         result = onnx.load(out)
+    if result.ByteSize() >= 2**31 - 2**20:
+        raise _errors.InvalidArgument(f"{name} has 2 GiB of weights or more, which onnx's protobufs cannot hold")
     used: set[str] = set()
     for i, node in enumerate(result.graph.node):
         base = node.name or f"{node.op_type}_{i}"

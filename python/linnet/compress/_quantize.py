@@ -117,8 +117,8 @@ def quantize(
     if smooth is not None and (not 0 <= smooth <= 1 or calibration_data is None):
         raise _errors.InvalidArgument(f"smooth is {smooth}; expected 0..1, and calibration_data")
     progress("reading the model", 0.0)
+    _refuse_integers(model)
     simple, name = _graph.simplified(model)
-    _refuse_integers(simple, name)
     least_opset = 21 if options.mode == "weight-only" and (options.block_size or options.weight_bits == 4) else 13
     simple = _graph.with_opset(simple, least_opset, name)
     left_out = _excluded(simple, exclude)
@@ -247,8 +247,9 @@ def _settings(
     return settings
 
 
-def _refuse_integers(model: onnx.ModelProto, name: str) -> None:
-    for node in model.graph.node:
+def _refuse_integers(model: Any) -> None:
+    proto, name = _graph.read(model, weights=False)
+    for node in proto.graph.node:
         if any(fnmatch.fnmatch(node.op_type, pattern) for pattern in _INTEGER_OPS):
             raise _errors.InvalidArgument(
                 f"{name} is quantized already (node '{node.name}' is a {node.op_type}); give the float model"

@@ -85,11 +85,7 @@ static __attribute__((noinline)) void amx_gather(const GemmS8& g, size_t row, si
     const size_t padded = (g.k + 3) & ~(size_t)3;
     for (size_t r = row; r < row + rows; ++r, out += stride)
         for (size_t tap = 0; tap < g.taps; ++tap) {
-            const uint8_t* in = (const uint8_t*)g.a + (ptrdiff_t)r * g.lda;
-            if (g.offsets) {
-                const int32_t o = g.offsets[tap * g.offsets_ld + r];
-                in = o < 0 ? (const uint8_t*)g.zero : (const uint8_t*)g.a + o;
-            }
+            const uint8_t* in = row_of_a(g, tap, r);
             for (size_t k = 0; k < g.k; k += 64) {
                 const __mmask64 mask = g.k - k < 64 ? ((__mmask64)1 << (g.k - k)) - 1 : ~(__mmask64)0;
                 _mm512_mask_storeu_epi8(out + tap * padded + k, mask, _mm512_maskz_loadu_epi8(mask, in + k));
@@ -123,10 +119,10 @@ static void gemm_s8_amx(const GemmS8& g, size_t row_begin, size_t row_end, size_
     t.g = &g;
     if (g.out == GemmS8::Out::floats) t.program = parse(g.epilogue);
     t.zero = g.a_zero;
+    t.panel_bytes = dot_panel_bytes(g.taps, g.k);
     alignas(64) int32_t first[dot_nr], sums[2][amx_rows * dot_nr];
     alignas(64) uint8_t gathered[amx_gathered];
     t.first = first;
-    const size_t panel_bytes = dot_nr * 4 * (1 + groups);
     // Sums of a block are taken from L1 while the tiles work on the next one.
     size_t turn = 0, waiting = 0;
     DotArgs then;
@@ -144,7 +140,7 @@ static void gemm_s8_amx(const GemmS8& g, size_t row_begin, size_t row_end, size_
         if (!direct) amx_gather(g, top, row_of(end - 1) + s.height - top, gathered_stride, gathered);
         for (t.panel = panel_begin; t.panel < panels; ++t.panel) {
             first_sums(t, 1, first);
-            const int8_t* b = (const int8_t*)g.b + t.panel * panel_bytes + dot_nr * 4;
+            const int8_t* b = (const int8_t*)g.b + t.panel * t.panel_bytes + dot_nr * 4;
             for (size_t i = begin; i < end; ++i) {
                 const size_t row = row_of(i), stride = direct ? (size_t)g.lda : gathered_stride;
                 const uint8_t* a = direct ? (const uint8_t*)g.a + row * stride : gathered + (row - top) * stride;

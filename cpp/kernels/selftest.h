@@ -103,8 +103,16 @@ constexpr size_t epilogue_variants = 7;
 std::vector<EpilogueStep> epilogue_variant(size_t variant, const float* per_column, const float* tensor,
                                            ptrdiff_t stride);
 
+int32_t as_byte(uint8_t x, bool is_signed);
+// clamp(round_half_even(x) + zero, lo, hi), as u8 or s8.
+uint8_t rounded_byte(float x, int32_t zero, int32_t lo, int32_t hi);
+// The definition of ToBytes, for the sum of output (row, col).
+uint8_t reference_bytes(const ToBytes&, int32_t sum, size_t row, size_t col);
+
 void test_gemm(const Kernels&, Tally&);
+void test_bytes(const Kernels&, Tally&);
 void test_gemm_s8(const Kernels&, Tally&);
+void test_bits(const Kernels&, Tally&);
 void test_conv(const Kernels&, Tally&);
 void test_elementwise(const Kernels&, Tally&);
 void test_rows(const Kernels&, Tally&);

@@ -25,27 +25,6 @@ uint8_t activation(Random& rng, size_t kind) {
     return kind < 4 ? ends[kind] : kind == 4 ? ends[rng.below(4)] : (uint8_t)rng.next();
 }
 
-int32_t as_byte(uint8_t x, bool is_signed) { return is_signed ? (int8_t)x : x; }
-
-// The definition of ToBytes; volatile keeps each product and sum of floats a rounding of its own.
-uint8_t reference_bytes(const ToBytes& t, int32_t sum, size_t row, size_t col) {
-    const auto rounded = [](float x, int32_t zero, int32_t lo, int32_t hi) {
-        const double q = std::nearbyint((double)x) + zero;
-        return (int32_t)std::min<double>(hi, std::max<double>(lo, q));
-    };
-    volatile float x = (float)sum * t.scale[col];
-    uint8_t q = (uint8_t)rounded(x, t.zero, t.lo, t.hi);
-    if (t.table) q = t.table[q];
-    if (t.add) {
-        const uint8_t other = ((const uint8_t*)t.add)[(ptrdiff_t)row * t.add_stride + (ptrdiff_t)col];
-        volatile float first = (float)(as_byte(q, t.is_signed) - t.own_zero) * t.own_scale;
-        volatile float second = (float)(as_byte(other, t.is_signed) - t.add_zero) * t.add_scale;
-        volatile float both = first + second;
-        q = (uint8_t)rounded(both, t.sum_zero, t.sum_lo, t.sum_hi);
-    }
-    return q;
-}
-
 struct Case {
     size_t m, n, taps, k;
     bool a_signed, indirect;

@@ -36,6 +36,8 @@ LINNET_INLINE f32 round_even(f32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NE
 LINNET_INLINE f32 sqrt(f32 x) { return _mm256_sqrt_ps(x); }
 LINNET_INLINE f32 floor(f32 x) { return _mm256_floor_ps(x); }
 LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm256_cvtps_epi32(x); }
+#define LINNET_LOAD_S8
+LINNET_INLINE i32 load_s8(const int8_t* p) { return (i32)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 
 alignas(32) static const int32_t tail_mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 LINNET_INLINE __m256i mask_n(size_t n) { return _mm256_loadu_si256((const __m256i*)(tail_mask + 8 - n)); }
@@ -47,8 +49,11 @@ LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-#define LINNET_LOAD_U8
-LINNET_INLINE i32 load_u8(const uint8_t* p) { return (i32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+#define LINNET_WIDEN
+// A vector of bytes; GCC takes convertvector apart.
+LINNET_INLINE i32 widen(const uint8_t* p) { return (i32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+LINNET_INLINE i32 widen(const int8_t* p) { return (i32)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+
 // The bytes of four vectors: each value + zero, saturated to 0..255.
 typedef uint8_t u8x __attribute__((vector_size(32), may_alias));
 LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
@@ -85,6 +90,33 @@ LINNET_INLINE void multiply_wide(i32& acc, WideB a, WideB b) {
 LINNET_INLINE void store_wide(int16_t* to, const uint8_t* from) {
     _mm256_storeu_si256((__m256i*)to, _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)from)));
 }
+
+// GCC otherwise adds products among each other first, and runs out of registers.
+LINNET_INLINE void keep_order(i32& acc) { __asm__("" : "+x"(acc)); }
+constexpr bool winograd_s8_pays = true;
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
+typedef __m256i PairA, PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm256_castps_si256(_mm256_broadcast_ss((const float*)p)); }
+LINNET_INLINE PairB pair_b(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
+    acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
+    keep_order(acc);
+    return acc;
+}
+
+// Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
+#define LINNET_TAPS
+constexpr int tap_group = 2;
+constexpr bool taps_are_signed = false;
+typedef int16_t TapWeight;
+typedef __m256i Taps, TapWeights;
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
+    const __m128i a = _mm_loadl_epi64((const __m128i*)(p[0] + at)), b = _mm_loadl_epi64((const __m128i*)(p[1] + at));
+    return _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+}
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+LINNET_INLINE Taps tap_flip(bool flip) { return _mm256_set1_epi16(flip ? 128 : 0); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return dot2(acc, x, w); }
 
 }  // namespace linnet::kernels::avx2
 

@@ -40,6 +40,18 @@ LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm512_cvtps_epi32(x); }
 // x 2^n for whole numbers n, subnormals and infinity included.
 LINNET_INLINE f32 scale_2n(f32 x, f32 n) { return _mm512_scalef_ps(x, n); }
 
+#define LINNET_LOAD_S8
+LINNET_INLINE i32 load_s8(const int8_t* p) { return (i32)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+#define LINNET_NIBBLE
+// The four bits from 4 I on of each lane, as a number from -8 to 7: the permutation looks at no others.
+template <int I>
+LINNET_INLINE f32 nibble(i32 x) {
+    const f32 values = f32{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+    return _mm512_permutexvar_ps(_mm512_srli_epi32((__m512i)x, 4 * I), values);
+}
+constexpr bool nibble_scaled = false;
+constexpr float nibble_zero = 0;
+
 LINNET_INLINE __mmask16 mask_n(size_t n) { return (__mmask16)((1u << n) - 1); }
 LINNET_INLINE f32 load_n(const float* p, size_t n) { return _mm512_maskz_loadu_ps(mask_n(n), p); }
 LINNET_INLINE void store_n(float* p, f32 v, size_t n) { _mm512_mask_storeu_ps(p, mask_n(n), v); }
@@ -49,8 +61,11 @@ LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-#define LINNET_LOAD_U8
-LINNET_INLINE i32 load_u8(const uint8_t* p) { return (i32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+#define LINNET_WIDEN
+// A vector of bytes; GCC takes convertvector apart.
+LINNET_INLINE i32 widen(const uint8_t* p) { return (i32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+LINNET_INLINE i32 widen(const int8_t* p) { return (i32)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+
 // The bytes of four vectors: each value + zero, saturated to 0..255.
 typedef uint8_t u8x __attribute__((vector_size(64), may_alias));
 LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
@@ -87,6 +102,31 @@ typedef __m512i DotB;
 LINNET_INLINE DotA dot_a(uint32_t x) { return _mm512_set1_epi32((int)x); }
 LINNET_INLINE DotB dot_b(const void* p) { return _mm512_loadu_si512(p); }
 LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) { return (i32)_mm512_dpbusd_epi32((__m512i)acc, a, b); }
+
+constexpr bool winograd_s8_pays = false;
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
+typedef __m512i PairA, PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm512_castps_si512(_mm512_set1_ps(*(const float*)p)); }
+LINNET_INLINE PairB pair_b(const int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p)); }
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) { return (i32)_mm512_dpwssd_epi32((__m512i)acc, a, b); }
+
+// Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
+#define LINNET_TAPS
+constexpr int tap_group = 4;
+constexpr bool taps_are_signed = false;
+typedef int8_t TapWeight;
+typedef __m512i Taps, TapWeights;
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(p[0] + at)));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(p[1] + at)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(p[2] + at)), 2);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(p[3] + at)), 3);
+    v = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
+    return _mm512_shuffle_epi8(v, _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400));
+}
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+LINNET_INLINE Taps tap_flip(bool flip) { return _mm512_set1_epi8((char)(flip ? 128 : 0)); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return (i32)_mm512_dpbusd_epi32((__m512i)acc, x, w); }
 
 }  // namespace linnet::kernels::avx512
 

@@ -62,19 +62,22 @@ LINNET_INLINE i32 load_i(const int32_t* p) {
 LINNET_INLINE void store_i(int32_t* p, i32 v) { __builtin_memcpy(p, &v, sizeof v); }
 template <class Lanes, class T>
 LINNET_INLINE i32 load_narrow(const T* p) {
+#ifdef LINNET_WIDEN
+    if constexpr (sizeof(T) == 1) return widen(p);
+#endif
     Lanes v;
     __builtin_memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, i32);
 }
+#ifndef LINNET_LOAD_S8
+LINNET_INLINE i32 load_s8(const int8_t* p) { return load_narrow<s8_lanes>(p); }
+#endif
 template <class Lanes, class T>
 LINNET_INLINE void store_narrow(T* p, i32 x) {
     const Lanes v = __builtin_convertvector(x, Lanes);
     __builtin_memcpy(p, &v, sizeof v);
 }
 
-#ifndef LINNET_LOAD_U8
-LINNET_INLINE i32 load_u8(const uint8_t* p) { return load_narrow<u8_lanes>(p); }
-#endif
 [[maybe_unused]] static __attribute__((noinline)) void copy_bytes(uint8_t* to, const uint8_t* from, size_t n) {
     for (; n >= 8; n -= 8, to += 8, from += 8) __builtin_memcpy(to, from, 8);
     for (; n > 0; --n) *to++ = *from++;
@@ -93,12 +96,38 @@ struct ByteTable {
 };
 #endif
 
+#ifndef LINNET_TAPS
+constexpr int tap_group = 1;
+constexpr bool taps_are_signed = false;
+typedef int32_t TapWeight;
+typedef i32 Taps, TapWeights;
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return load_narrow<u8_lanes>(p); }
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) { return load_one_tap(*p + at); }
+LINNET_INLINE Taps tap_flip(bool flip) { return splat_i(flip ? 128 : 0); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return acc + x * w; }
+#endif
+LINNET_INLINE TapWeights load_tap_weights(const TapWeight* p) {
+    TapWeights v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+
 #ifndef LINNET_ACCUMULATE
 LINNET_INLINE void accumulate(f32& acc, f32 a, f32 b) { acc = fma(a, b, acc); }
 #endif
 LINNET_INLINE i32 bits(f32 x) { return (i32)x; }
 LINNET_INLINE f32 from_bits(i32 x) { return (f32)x; }
 LINNET_INLINE f32 to_float(i32 x) { return __builtin_convertvector(x, f32); }
+#ifndef LINNET_NIBBLE
+// The four bits from 4 I on of each lane, a number from 0 to 15, times 16^(I % 7).
+template <int I>
+LINNET_INLINE f32 nibble(i32 x) {
+    if constexpr (I == 7) return to_float((i32)((u32)x >> 28));
+    else return to_float(x & splat_i(15 << 4 * I));
+}
+constexpr bool nibble_scaled = true;
+constexpr float nibble_zero = 8;  // what stands for 0
+#endif
 // Comparisons as masks of all ones or zeros.
 LINNET_INLINE i32 less(f32 a, f32 b) { return (i32)(a < b); }
 LINNET_INLINE i32 less_equal(f32 a, f32 b) { return (i32)(a <= b); }

@@ -94,6 +94,21 @@ LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
     return acc + (a.x[0] * b.x[0] + a.x[1] * b.x[1]) + (a.x[2] * b.x[2] + a.x[3] * b.x[3]);
 }
 
+constexpr bool winograd_s8_pays = true;
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
+struct PairA {
+    i32 x[2];
+};
+typedef i32 PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) { return {splat_i(p[0]), splat_i(p[1])}; }
+LINNET_INLINE PairB pair_b(const int8_t* p) {
+    PairB b;
+    for (int i = 0; i < lanes; ++i)
+        b[i] = (int32_t)((uint32_t)p[2 * i] & 0xffff) | (int32_t)((uint32_t)p[2 * i + 1] << 16);
+    return b;
+}
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) { return acc + a.x[0] * ((b << 16) >> 16) + a.x[1] * (b >> 16); }
+
 }  // namespace linnet::kernels::generic
 
 #define LINNET_SOFT_F16

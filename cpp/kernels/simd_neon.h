@@ -55,6 +55,22 @@ LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 LINNET_INLINE f32 load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 LINNET_INLINE void store_f16(uint16_t* p, f32 v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 
+LINNET_INLINE uint32_t four_bytes(const void* p) {
+    uint32_t x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+}
+#define LINNET_WIDEN
+// A vector of bytes; GCC takes convertvector apart.
+LINNET_INLINE i32 widen(const uint8_t* p) {
+    const uint8x8_t v = vreinterpret_u8_u32(vdup_n_u32(four_bytes(p)));
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(v))));
+}
+LINNET_INLINE i32 widen(const int8_t* p) {
+    const int8x8_t v = vreinterpret_s8_u32(vdup_n_u32(four_bytes(p)));
+    return vmovl_s16(vget_low_s16(vmovl_s8(v)));
+}
+
 // The bytes of four vectors: each value + zero, saturated to 0..255.
 typedef uint8x16_t u8x;
 LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
@@ -77,6 +93,7 @@ struct ByteTable {
 };
 
 #ifdef LINNET_NEON_DOT
+constexpr bool winograd_s8_pays = false;
 // A is read 16 k at a time, and multiplied by lane.
 #define LINNET_DOT_LANE
 constexpr int dot_mr = 8, dot_nv = 2;
@@ -94,6 +111,7 @@ LINNET_INLINE i32 dot4_lane(i32 acc, DotA a, DotB b) {
     return vdotq_laneq_s32(acc, b, a, L);
 }
 #else
+constexpr bool winograd_s8_pays = true;
 constexpr int dot_mr = 4, dot_nv = 2;
 constexpr bool dot_wants_signed = true;
 typedef int8x8_t DotA;
@@ -110,6 +128,52 @@ LINNET_INLINE i32 dot_sum(DotAcc a) { return vpaddq_s32(a.lo, a.hi); }
 LINNET_INLINE DotAcc dot4(DotAcc acc, DotA a, DotB b) {
     return {vpadalq_s16(acc.lo, vmull_s8(vget_low_s8(b), a)), vpadalq_s16(acc.hi, vmull_s8(vget_high_s8(b), a))};
 }
+#endif
+
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes; of b the first ones of all lanes come first.
+#define LINNET_PAIRS_APART
+typedef int16x4_t PairA;
+typedef int16x8_t PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) {
+    int32_t x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return vreinterpret_s16_s32(vdup_n_s32(x));
+}
+LINNET_INLINE PairB pair_b(const int8_t* p) { return vmovl_s8(vld1_s8(p)); }
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
+    return vmlal_high_lane_s16(vmlal_lane_s16(acc, vget_low_s16(b), a, 0), b, a, 1);
+}
+
+// Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
+#define LINNET_TAPS
+#ifdef LINNET_NEON_DOT
+constexpr int tap_group = 4;
+constexpr bool taps_are_signed = true;
+typedef int8_t TapWeight;
+typedef int8x16_t Taps, TapWeights;
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
+    const uint32x4_t v = {four_bytes(p[0] + at), four_bytes(p[1] + at), four_bytes(p[2] + at), four_bytes(p[3] + at)};
+    const uint8x16_t order = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    return vreinterpretq_s8_u8(vqtbl1q_u8(vreinterpretq_u8_u32(v), order));
+}
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) {
+    const uint8x8_t v = vreinterpret_u8_u32(vdup_n_u32(four_bytes(p)));
+    return vreinterpretq_s8_u32(vmovl_u16(vget_low_u16(vmovl_u8(v))));
+}
+LINNET_INLINE Taps tap_flip(bool flip) { return vdupq_n_s8((int8_t)(flip ? 128 : 0)); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return vdotq_s32(acc, x, w); }
+#else
+constexpr int tap_group = 1;
+constexpr bool taps_are_signed = false;
+typedef int16_t TapWeight;
+typedef int16x4_t Taps, TapWeights;
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) {
+    const uint8x8_t v = vreinterpret_u8_u32(vdup_n_u32(four_bytes(p)));
+    return vreinterpret_s16_u16(vget_low_u16(vmovl_u8(v)));
+}
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) { return load_one_tap(*p + at); }
+LINNET_INLINE Taps tap_flip(bool flip) { return vdup_n_s16(flip ? 128 : 0); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return vmlal_s16(acc, x, w); }
 #endif
 
 }  // namespace linnet::kernels::LINNET_ISA

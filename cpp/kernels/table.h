@@ -2,10 +2,13 @@
 #pragma once
 
 #include "kernels/binary.h"
+#include "kernels/bytes.h"
 #include "kernels/convert.h"
 #include "kernels/depthwise.h"
+#include "kernels/depthwise_s8.h"
 #include "kernels/epilogue.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_bits.h"
 #include "kernels/gemm_s8.h"
 #ifdef LINNET_AMX
 #include "kernels/gemm_s8_amx.h"
@@ -18,6 +21,7 @@
 #include "kernels/rows.h"
 #include "kernels/transpose.h"
 #include "kernels/winograd.h"
+#include "kernels/winograd_s8.h"
 
 namespace linnet::kernels::LINNET_ISA {
 
@@ -33,6 +37,9 @@ constexpr Kernels table = {
     .gemm_cols = gemm_nr,
     .gemm_s8_rows = dot_mr,
     .gemm_s8_cols = dot_nr,
+    .winograd_s8_rows = w16_mr,
+    .winograd_s8_cols = w16_nr,
+    .winograd_s8_pays = winograd_s8_pays,
     LINNET_ENTRY(pack_b_f32_size),
     LINNET_ENTRY(pack_b_f32),
     LINNET_ENTRY(gemm_f32),
@@ -42,12 +49,27 @@ constexpr Kernels table = {
     LINNET_ENTRY(pack_b_s8_size),
     LINNET_ENTRY(pack_b_s8),
     LINNET_ENTRY(gemm_s8),
+    LINNET_ENTRY(pack_b_bits_size),
+    LINNET_ENTRY(pack_b_bits),
+    LINNET_ENTRY(gemm_bits),
+    LINNET_ENTRY(unpack_b_bits),
+    LINNET_ENTRY(pack_winograd_s8_size),
+    LINNET_ENTRY(pack_winograd_s8),
+    LINNET_ENTRY(winograd_s8_scratch),
+    LINNET_ENTRY(winograd_s8),
     LINNET_ENTRY(pack_depthwise_f32_size),
     LINNET_ENTRY(pack_depthwise_f32),
     LINNET_ENTRY(depthwise_f32),
+    LINNET_ENTRY(pack_depthwise_s8_size),
+    LINNET_ENTRY(pack_depthwise_s8),
+    LINNET_ENTRY(depthwise_s8),
     LINNET_ENTRY(max_pool_f32),
     LINNET_ENTRY(avg_pool_f32),
+    LINNET_ENTRY(max_pool_bytes),
+    LINNET_ENTRY(avg_pool_bytes),
     LINNET_ENTRY(pack_recurrent_f32),
+    LINNET_ENTRY(pack_recurrent_s8_size),
+    LINNET_ENTRY(pack_recurrent_s8),
     LINNET_ENTRY(recurrent_f32),
     LINNET_ENTRY(epilogue_f32),
     LINNET_ENTRY(map_f32),
@@ -82,6 +104,9 @@ constexpr Kernels table = {
     LINNET_ENTRY(dequantize_i32),
     LINNET_ENTRY(requantize_u8),
     LINNET_ENTRY(requantize_s8),
+    LINNET_ENTRY(map_bytes),
+    LINNET_ENTRY(add_bytes),
+    LINNET_ENTRY(mul_bytes),
     LINNET_ENTRY(min_max_f32),
     LINNET_ENTRY(lstm_cell_f32),
     LINNET_ENTRY(gru_reset_f32),

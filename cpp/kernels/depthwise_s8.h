@@ -352,8 +352,9 @@ static void depthwise_s8(const DepthwiseS8& d, size_t row_begin, size_t row_end)
                 if (chunk >= 4 || chunk >= vectors || most <= (size_t)dw8_wide) break;
             }
             const ptrdiff_t left = (ptrdiff_t)(ow * d.stride_w) - d.pad_left;
-            for (size_t u = 0; u < units; ++u)
-                offsets[u] = by_taps ? 0 : (int32_t)((u / taps * span + u % taps * d.dilation_w) * sizeof(Taps));
+            offsets[0] = 0;
+            for (size_t u = 1; u < units && !by_taps; ++u)
+                offsets[u] = (int32_t)((u / taps * span + u % taps * d.dilation_w) * sizeof(Taps));
             for (size_t v = 0, end; v < vectors; v = end) {
                 end = v + chunk < vectors ? v + chunk : vectors;
                 // The last vector may not be added a second time to what it shares with the one before it.

@@ -378,6 +378,13 @@ void test_bytes(const Kernels& K, Tally& tally) {
         for (const size_t k : {3, 5, 6})
             for (const size_t stride : {1, 2})
                 test_depthwise_s8(K, tally, rng, {14, 14, channels, k, k, stride, 1, (ptrdiff_t)(k / 2)}, kind++ % 4);
+    for (const size_t channels : {5, 19, 33}) {  // kernels that reach far, and rows of many tiles
+        test_depthwise_s8(K, tally, rng, {9, 9, channels, 5, 5, 1, 200, 400}, kind++ % 4);
+        test_depthwise_s8(K, tally, rng, {41, 39, channels, 40, 40, 1, 1, 20}, kind++ % 4);
+        test_depthwise_s8(K, tally, rng, {6, 9, channels, 3, 2, 130, 1, 0}, kind++ % 4);
+        for (const size_t stride : {1, 2, 3})
+            test_depthwise_s8(K, tally, rng, {9, 90, channels, 3, 3, stride, 1, 1}, kind++ % 4);
+    }
     for (size_t k = 1; k <= 70; k += k < 20 ? 1 : 7)
         for (const size_t n : {1, 4, 8, 15, 16, 17, 32, 33, 50})
             test_winograd_s8(K, tally, rng, 1 + rng.below(9), 1 + rng.below(9), k, n, kind % 5 == 0, kind % 4), ++kind;

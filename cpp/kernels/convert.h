@@ -72,21 +72,33 @@ LINNET_INLINE f32 scales_at(const float* scale, size_t step, size_t i, size_t n)
     return step ? load_some(scale + i, n - i) : splat(*scale);
 }
 
-// round_half_even(x) + zero, saturated; NaN counts as 0.
-template <class Lanes, class T>
-LINNET_INLINE void store_saturated(T* out, f32 x, i32 zero) {
-    constexpr bool is_signed = (T)-1 < 0;
+// round_half_even(x) + zero, in reach of a byte's range; NaN counts as 0.
+LINNET_INLINE i32 near_byte(f32 x, i32 zero) {
     x = clip(x, splat(-1024.0f), splat(1024.0f));
-    x = select(is_nan(x), splat(0.0f), x);
-    const i32 q = to_int(x) + zero;
-    store_narrow<Lanes>(out, min_i(splat_i(is_signed ? 127 : 255), max_i(splat_i(is_signed ? -128 : 0), q)));
+    return to_int(select(is_nan(x), splat(0.0f), x)) + zero;
+}
+// y[i] = saturate(value(i)), four vectors at a time: value(i) gives those from i on.
+template <class T, class F>
+LINNET_INLINE void saturate_loop(size_t n, T* y, F value) {
+    constexpr uint8_t up = (T)-1 < 0 ? 128 : 0;
+    constexpr size_t block = 4 * (size_t)lanes;
+    for (size_t i = 0; i < n; i += block) {
+        i32 v[4];
+        unroll<4>(LINNET_LAMBDA(j) {
+            const size_t at = i + (size_t)j * lanes;
+            v[j] = value(at < n ? at : i);
+        });
+        const u8x q = pack_bytes(v[0], v[1], v[2], v[3], up) ^ (u8x{} + up);
+        if (n - i >= block) __builtin_memcpy(y + i, &q, block);
+        else copy_bytes((uint8_t*)y + i, (const uint8_t*)&q, n - i);
+    }
 }
 
 template <class Lanes, class T>
 LINNET_INLINE void quantize(size_t n, const float* x, const float* scale, size_t ss, const T* zero, size_t zs, T* y) {
-    convert_loop(
-        n, x, y, LINNET_BODY(float, T) {
-            store_saturated<Lanes>(out, load(in) / scales_at(scale, ss, i, n), zeros_at<Lanes>(zero, zs, i, n));
+    saturate_loop(
+        n, y, [&](size_t i) __attribute__((always_inline)) {
+            return near_byte(load_some(x + i, n - i) / scales_at(scale, ss, i, n), zeros_at<Lanes>(zero, zs, i, n));
         });
 }
 template <class Lanes, class T>
@@ -97,11 +109,12 @@ LINNET_INLINE void dequantize(size_t n, const T* x, const float* scale, size_t s
             store(out, to_float(v) * scales_at(scale, ss, i, n));
         });
 }
-template <class Lanes, class T>
+template <class T>
 LINNET_INLINE void requantize(size_t n, const int32_t* x, const float* scale, size_t ss, int32_t zero, T* y) {
-    convert_loop(
-        n, x, y, LINNET_BODY(int32_t, T) {
-            store_saturated<Lanes>(out, to_float(load_i(in)) * scales_at(scale, ss, i, n), splat_i(zero));
+    saturate_loop(
+        n, y, [&](size_t i) __attribute__((always_inline)) {
+            const f32 v = to_float(bits(load_some((const float*)(x + i), n - i)));
+            return near_byte(v * scales_at(scale, ss, i, n), splat_i(zero));
         });
 }
 
@@ -127,10 +140,10 @@ static void dequantize_i32(size_t n, const int32_t* x, const float* scale, size_
 }
 static void requantize_u8(size_t n, const int32_t* x, const float* scale, size_t ss, int32_t zero,
                           uint8_t* y) noexcept {
-    requantize<u8_lanes>(n, x, scale, ss, zero, y);
+    requantize(n, x, scale, ss, zero, y);
 }
 static void requantize_s8(size_t n, const int32_t* x, const float* scale, size_t ss, int32_t zero, int8_t* y) noexcept {
-    requantize<s8_lanes>(n, x, scale, ss, zero, y);
+    requantize(n, x, scale, ss, zero, y);
 }
 
 }  // namespace linnet::kernels::LINNET_ISA

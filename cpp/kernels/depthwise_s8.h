@@ -193,7 +193,8 @@ LINNET_INLINE void dw8_shift(const TapWeight* w, size_t groups, size_t taps, siz
         }
 }
 
-// Kernels of 3 x 3 at stride S, the commonest ones, without a detour over L1: dw8_wide columns of dw8_three_rows rows.
+// Kernels of 3 x 3 at stride S, the commonest ones, take their pixels without a detour over L1: dw8_wide columns of
+// dw8_three_rows rows at a time.
 template <int S>
 constexpr int dw8_three_rows = S == 1 && tap_group == 4 ? 2 : 1;  // share their pixels
 
@@ -263,7 +264,7 @@ static __attribute__((noinline)) void dw8_three_by_three(const DepthwiseS8& d, s
     for (size_t oh = row_begin; oh < row_end; oh += TR) {
         const size_t height = row_end - oh < TR ? row_end - oh : TR, rows = (height - 1) * S + 3;
         const ptrdiff_t top = (ptrdiff_t)(oh * S) - d.pad_top;
-        const bool inside = top >= 0 && top + (ptrdiff_t)((rows - 1) * d.dilation_h) < (ptrdiff_t)d.in_h;
+        const bool inside = top >= 0 && top + (ptrdiff_t)rows <= (ptrdiff_t)d.in_h;
         for (size_t ow = 0, cols; ow < d.out_w; ow += cols) {
             const ptrdiff_t left = (ptrdiff_t)(ow * S) - d.pad_left;
             for (size_t g = 0; g < groups; ++g) {
@@ -316,9 +317,9 @@ static void depthwise_s8(const DepthwiseS8& d, size_t row_begin, size_t row_end)
     const size_t vectors = (d.channels + lanes - 1) / lanes, w_step = dw8_vector(units, parts);
     const bool flip = d.x_signed != taps_are_signed;
     const int32_t x_zero = d.x_zero + (!flip ? 0 : taps_are_signed ? -128 : 128);
-    if (d.kernel_h == 3 && taps == 3 && d.dilation_w == 1 && parts == 1 && d.channels >= (size_t)lanes &&
-        d.stride_w == d.stride_h && d.stride_w <= 2 &&
-        5 * d.out_w >= 4 * dw8_wide * ((d.out_w + dw8_wide - 1) / dw8_wide))
+    const size_t whole = dw8_wide * ((d.out_w + dw8_wide - 1) / dw8_wide);  // columns in whole tiles
+    if (d.kernel_h == 3 && taps == 3 && d.stride_w == d.stride_h && d.stride_w <= 2 && d.dilation_h == 1 &&
+        d.dilation_w == 1 && parts == 1 && d.channels >= (size_t)lanes && 5 * d.out_w >= 4 * whole)
         return (d.stride_w == 1 ? dw8_three_by_three<1> : dw8_three_by_three<2>)(d, row_begin, row_end, flip, x_zero);
     const auto span_of = [&](size_t cols) { return (cols - 1) * d.stride_w + (taps - 1) * d.dilation_w + 1; };
     // What does not fit into x, not even for one tile, is done tap by tap.

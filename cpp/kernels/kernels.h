@@ -395,7 +395,7 @@ struct Kernels {
     size_t (*pack_depthwise_s8_size)(size_t kernel_h, size_t kernel_w, size_t channels, bool wide) noexcept;
     void (*pack_depthwise_s8)(size_t kernel_h, size_t kernel_w, size_t channels, bool wide, const int16_t* w,
                               ptrdiff_t tap_stride, ptrdiff_t channel_stride, void* out) noexcept;
-    // Output rows [row_begin, row_end).
+    // Output rows [row_begin, row_end). Blocks are up to four rows high: splits into fewer rows cost some speed.
     void (*depthwise_s8)(const DepthwiseS8&, size_t row_begin, size_t row_end) noexcept;
     // Output pixels [begin, end).
     void (*max_pool_f32)(const PoolF32&, size_t begin, size_t end) noexcept;

@@ -199,24 +199,27 @@ void test_pool_bytes(const Kernels& K, Tally& tally, Random& rng, size_t pixels,
 struct DepthwiseCase {
     size_t in_h, in_w, channels, kernel_h, kernel_w, stride, dilation;
     ptrdiff_t pad;
+    size_t more_stride = 0, more_dilation = 0;  // along rows
 };
 
 void test_depthwise_s8(const Kernels& K, Tally& tally, Random& rng, const DepthwiseCase& t, size_t kind) {
     const size_t taps = t.kernel_h * t.kernel_w;
-    const auto out = [&](size_t in, size_t kernel) {
-        const ptrdiff_t room = (ptrdiff_t)in + 2 * t.pad - (ptrdiff_t)((kernel - 1) * t.dilation) - 1;
-        return room < 0 ? 0 : (size_t)room / t.stride + 1;
+    const auto out = [&](size_t in, size_t kernel, size_t stride, size_t dilation) {
+        const ptrdiff_t room = (ptrdiff_t)in + 2 * t.pad - (ptrdiff_t)((kernel - 1) * dilation) - 1;
+        return room < 0 ? 0 : (size_t)room / stride + 1;
     };
     DepthwiseS8 d;
     d.in_h = t.in_h;
     d.in_w = t.in_w;
-    d.out_h = out(t.in_h, t.kernel_h);
-    d.out_w = out(t.in_w, t.kernel_w);
     d.channels = t.channels;
     d.kernel_h = t.kernel_h;
     d.kernel_w = t.kernel_w;
-    d.stride_h = d.stride_w = t.stride;
-    d.dilation_h = d.dilation_w = t.dilation;
+    d.stride_w = t.stride;
+    d.stride_h = t.stride + t.more_stride;
+    d.dilation_w = t.dilation;
+    d.dilation_h = t.dilation + t.more_dilation;
+    d.out_h = out(t.in_h, t.kernel_h, d.stride_h, d.dilation_h);
+    d.out_w = out(t.in_w, t.kernel_w, d.stride_w, d.dilation_w);
     d.pad_top = d.pad_left = t.pad;
     d.x_signed = rng.below(2) != 0;
     d.x_zero = some_byte(rng, d.x_signed);
@@ -267,7 +270,7 @@ void test_depthwise_s8(const Kernels& K, Tally& tally, Random& rng, const Depthw
             }
             int32_t sum = d.bias ? bias[c] : 0;
             for (size_t k = 0; k < taps; ++k) {
-                const ptrdiff_t ih = (ptrdiff_t)(oh * t.stride + k / t.kernel_w * t.dilation) - t.pad;
+                const ptrdiff_t ih = (ptrdiff_t)(oh * d.stride_h + k / t.kernel_w * d.dilation_h) - t.pad;
                 const ptrdiff_t iw = (ptrdiff_t)(ow * t.stride + k % t.kernel_w * t.dilation) - t.pad;
                 if (ih < 0 || iw < 0 || ih >= (ptrdiff_t)t.in_h || iw >= (ptrdiff_t)t.in_w) continue;
                 const size_t from = (size_t)ih * row + (size_t)iw * pixel + c;
@@ -371,7 +374,8 @@ void test_bytes(const Kernels& K, Tally& tally) {
                     const size_t turn = kind++;
                     test_depthwise_s8(K, tally, rng,
                                       {side, side + turn % 3, channels, k, turn % 5 == 0 ? 1 + k % 5 : k, stride,
-                                       (size_t)(turn % 7 == 0 ? 2 : 1), (ptrdiff_t)(turn % 4 == 0 ? turn % 3 : k / 2)},
+                                       (size_t)(turn % 7 == 0 ? 2 : 1), (ptrdiff_t)(turn % 4 == 0 ? turn % 3 : k / 2),
+                                       turn % 11 / 10, turn % 13 / 12},
                                       turn % 4);
                 }
     for (const size_t channels : {576, 700, 1100})

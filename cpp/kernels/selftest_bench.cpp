@@ -145,6 +145,58 @@ Result gemm_s8(const Kernels& K, size_t m, size_t n, size_t k) {
     return measure(K, 2.0 * (double)(m * n * k), (m * k + k * n) / 4 + m * n, [&] { K.gemm_s8(g, 0, m, 0, panels); });
 }
 
+// A product that reads its weights once, of 4 or 8 bits in blocks of 32.
+Result gemm_bits(const Kernels& K, size_t m, size_t n, size_t k, size_t bits) {
+    constexpr size_t block = 32;
+    Random rng;
+    const auto a = random_floats(rng, m * k), scale = random_floats(rng, k / block * n);
+    const std::vector<int8_t> b(n * k, 5);
+    const size_t panels = (n + K.gemm_cols - 1) / K.gemm_cols, bytes = K.pack_b_bits_size(bits, k, n);
+    std::vector<int32_t> packed(bytes / 4);
+    std::vector<float> scales(K.pack_b_f32_size(1, k / block, n)), sums(m * k / block), c(m * n);
+    K.pack_b_bits({1, k, n, 0, (ptrdiff_t)n, 1}, bits, b.data(), packed.data(), 0, panels);
+    K.pack_b_f32({1, k / block, n, 0, (ptrdiff_t)n, 1}, scale.data(), scales.data(), 0, panels);
+    GemmBits g;
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.bits = bits;
+    g.block = block;
+    g.a = a.data();
+    g.lda = (ptrdiff_t)k;
+    g.b = packed.data();
+    g.scale = scales.data();
+    g.sums = sums.data();
+    g.c = c.data();
+    g.ldc = (ptrdiff_t)n;
+    return measure(K, 2.0 * (double)(m * n * k), bytes / 4 + scales.size() + m * (k + n),
+                   [&] { K.gemm_bits(g, 0, m, 0, panels); });
+}
+
+// A step of a recurrent layer, its weights float32 or of 8 bits.
+Result recurrent(const Kernels& K, RecurrentF32::Cell cell, size_t gates, size_t hidden, bool narrow) {
+    Random rng;
+    const size_t blocks = (hidden + K.gemm_cols - 1) / K.gemm_cols, rows = blocks * gates * K.gemm_cols;
+    const auto r = random_floats(rng, gates * hidden * hidden, -0.1f, 0.1f), h = random_floats(rng, hidden);
+    const std::vector<int8_t> bytes(r.size(), 5);
+    const std::vector<float> scale(rows, 0.001f);
+    std::vector<float> packed(narrow ? K.pack_recurrent_s8_size(hidden, gates) / 4 : rows * hidden), x(rows), c(hidden),
+        next(hidden);
+    if (narrow) K.pack_recurrent_s8(hidden, gates, bytes.data(), packed.data());
+    else K.pack_recurrent_f32(hidden, gates, r.data(), packed.data());
+    RecurrentF32 a;
+    a.cell = cell;
+    a.hidden = hidden;
+    a.h = a.state = h.data();
+    if (narrow) a.r_s8 = packed.data();
+    else a.r = packed.data();
+    a.scale = scale.data();
+    a.x = x.data();
+    a.c = c.data();
+    a.h_next = next.data();
+    return measure(K, 2.0 * (double)r.size(), packed.size(), [&] { K.recurrent_f32(a, 0, blocks, false); });
+}
+
 Result conv(const Kernels& K, size_t h, size_t cin, size_t cout, size_t k, size_t s) {
     Random rng;
     Window w;
@@ -238,6 +290,10 @@ constexpr size_t depthwises[][4] = {{112, 32, 3, 1}, {112, 96, 3, 2}, {56, 144, 
                                     {56, 72, 3, 2},  {28, 88, 3, 1},  {28, 96, 5, 2},  {14, 240, 5, 1}, {14, 120, 5, 1},
                                     {14, 144, 5, 1}, {14, 288, 5, 2}, {7, 576, 5, 1}};
 
+// Products with narrow weights: {m, n, k, bits}.
+constexpr size_t narrow_gemms[][4] = {{1, 768, 768, 4},   {1, 3072, 768, 4}, {1, 768, 3072, 4}, {4, 3072, 768, 4},
+                                      {1, 50257, 768, 4}, {1, 3072, 768, 8}, {4, 3072, 768, 8}, {1, 50257, 768, 8}};
+
 constexpr std::pair<const char*, Unary> maps[] = {{"relu", Unary::relu},     {"exp", Unary::exp},
                                                   {"tanh", Unary::tanh},     {"sigmoid", Unary::sigmoid},
                                                   {"erf", Unary::erf},       {"log", Unary::log},
@@ -257,6 +313,9 @@ void bench(const Kernels& K, bool json) {
                 K.isa, group, shape.c_str(), r.flops, r.bytes, r.seconds, r.peak);
         else if (!std::strcmp(group, "map"))
             std::printf("  %-14s %-20s %8.2f G/s\n", group, shape.c_str(), 1e-9 * rate);
+        else if (!std::strcmp(group, "gemm narrow") || !std::strncmp(group, "recurrent", 9))  // limited by what is read
+            std::printf("  %-14s %-20s %8.1f GFLOP/s %5.1f GB/s\n", group, shape.c_str(), 1e-9 * rate,
+                        1e-9 * r.bytes / r.seconds);
         else
             std::printf("  %-14s %-20s %8.1f GFLOP/s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
                         100 * rate / r.peak);
@@ -281,6 +340,13 @@ void bench(const Kernels& K, bool json) {
                depthwise(K, d[0], d[1], d[2], d[3], 1));
     report("depthwise gelu", sizes({14, 480, 5, 1}), depthwise(K, 14, 480, 5, 1, 6));
     report("gemm int8", sizes({784, 128, 512}), gemm_s8(K, 784, 128, 512));
+    for (const auto& g : narrow_gemms)
+        report("gemm narrow", sizes({g[0], g[1], g[2], g[3]}), gemm_bits(K, g[0], g[1], g[2], g[3]));
+    for (const bool narrow : {false, true}) {
+        const char* group = narrow ? "recurrent int8" : "recurrent";
+        report(group, "lstm 256", recurrent(K, RecurrentF32::Cell::lstm, 4, 256, narrow));
+        report(group, "gru 256", recurrent(K, RecurrentF32::Cell::gru, 3, 256, narrow));
+    }
     for (const auto& m : maps) report("map", m.first, map(K, m.second));
 }
 

@@ -125,6 +125,7 @@ LINNET_INLINE PairA pair_a(const int16_t* p) {
     __builtin_memcpy(&x, p, sizeof x);
     return vreinterpret_s16_s32(vdup_n_s32(x));
 }
+LINNET_INLINE PairB pair_b(const int8_t* p) { return vmovl_s8(vld1_s8(p)); }
 LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
     return vmlal_high_lane_s16(vmlal_lane_s16(acc, vget_low_s16(b), a, 0), b, a, 1);
 }

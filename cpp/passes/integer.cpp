@@ -11,8 +11,8 @@ namespace {
 
 bool is_quant_domain(const Node& node) { return node.domain.empty() || node.domain == "com.microsoft"; }
 
-constexpr std::array<IntegerForm, 5> kForms{integer_table, integer_conv, integer_binary, integer_pool,
-                                            quantize_earlier};
+constexpr std::array<IntegerForm, 6> kForms{integer_table,  integer_conv, integer_product,
+                                            integer_binary, integer_pool, quantize_earlier};
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // Channels-last convolution of bytes. Ways, as for floats (conv_plan.cpp): a plain GEMM where a window is one
-// contiguous run of the input, the depthwise kernel, and the indirect GEMM for the rest, with whole kernel rows as taps
-// for up to four input channels. What becomes of a sum is done in registers (kernels::ToBytes), except with wide
-// weights.
+// contiguous run of the input, the depthwise kernel, and a GEMM over windows copied into rows for up to four input
+// channels, the indirect GEMM for the rest. What becomes of a sum is done in registers (kernels::ToBytes), except with
+// wide weights.
 #include <algorithm>
 
 #include "ops/shared/product.h"
@@ -12,10 +12,15 @@ namespace {
 
 using kernels::Kernels;
 
+constexpr size_t kRunSlack = 16;  // bytes that copies in steps of eight may pass an end by
+
 void plan_padded_rows(ConvPlanS8& plan) {
-    plan.taps = static_cast<int64_t>(plan.window.kernel[0] * plan.window.kernel[1]);
-    plan.k = static_cast<int64_t>(plan.window.kernel[2]) * plan.in_channels;
-    plan.padded = plan.window.pad_begin[2] != 0 || plan.window.pad_end[2] != 0;
+    plan.runs = static_cast<int64_t>(plan.window.kernel[0] * plan.window.kernel[1]);
+    plan.run = static_cast<int64_t>(plan.window.kernel[2]) * plan.in_channels;
+    plan.taps = 1;
+    plan.k = plan.runs * plan.run;
+    plan.row_stride = (plan.k + 15) / 16 * 16;
+    plan.padded = true;  // even without padding: copying a run reads beyond its end
     const kernels::Window w = padded_rows(plan.window, plan.in_channels);
     plan.padded_width = static_cast<int64_t>(w.in[2]);
     plan.padded_elements = checked_mul(static_cast<int64_t>(w.in[0] * w.in[1]), static_cast<int64_t>(w.x_stride[1]));
@@ -47,7 +52,7 @@ const char* choose_path(ConvPlanS8& plan, bool constant, int threads) {
     if (constant && plan.groups == 1 && takes_kernel_rows(plan.window, plan.in_channels)) {
         plan.merged = true;
         plan_padded_rows(plan);
-        return "indirect int8 GEMM over padded kernel rows";
+        return "int8 GEMM over copied windows";
     }
     if (constant && plan.linear && plan.groups == 1 && !plan.wide &&
         winograd_s8_pays(plan.window, plan.images, plan.k, plan.n)) {
@@ -68,7 +73,7 @@ void choose_blocks(ConvPlanS8& plan, int threads) {
     const GemmSplit split = split_gemm(threads, rows, plan.columns(), depth, copies, align,
                                        static_cast<int64_t>(kernels::kernels().gemm_s8_cols), most / align * align);
     plan.row_block = plan.path == ConvPath::gemm ? split.row_step : plan.table.rows(1, split.row_step);
-    plan.panel_block = plan.sums ? plan.panels() : split.panel_step;
+    plan.panel_block = plan.in_parts() ? plan.panels() : split.panel_step;
 }
 
 void read_bytes(PrepareContext& ctx, ConvPlanS8& plan) {
@@ -119,7 +124,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
     if (linear) read_bytes(ctx, plan);
     const Kernels& table = kernels::kernels();
     if (plan.path != ConvPath::depthwise && plan.path != ConvPath::winograd) choose_blocks(plan, ctx.threads);
-    plan.zeros = static_cast<size_t>(std::max<int64_t>(1, std::max(plan.k, plan.in_channels)));
+    plan.zeros = static_cast<size_t>(std::max<int64_t>(1, std::max(plan.k, plan.in_channels))) + kRunSlack;
     if (plan.path == ConvPath::depthwise_sums) {
         plan.packed_bytes = static_cast<size_t>(plan.all_taps * plan.in_channels) * sizeof(int16_t);
     } else if (plan.path == ConvPath::depthwise) {
@@ -149,11 +154,15 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
     } else {
         plan.packed_at = take(plan.packed_bytes);
     }
-    if (plan.padded) plan.padded_at = take(static_cast<size_t>(checked_mul(plan.padded_elements, plan.images)));
+    if (plan.padded)
+        plan.padded_at = take(static_cast<size_t>(checked_mul(plan.padded_elements, plan.images)) + kRunSlack);
     if (plan.path == ConvPath::winograd) plan.sums_at = take(plan.winograd.scratch());
     plan.parts = 4 * std::max(1, ctx.threads);
     const int64_t width = plan.path == ConvPath::depthwise_sums ? plan.filters : plan.columns();
-    if (plan.sums) plan.sums_at = take(static_cast<size_t>(plan.parts * plan.row_block * width) * sizeof(int32_t));
+    plan.sums_slot = plan.row_block * width;
+    if (plan.sums) plan.sums_at = take(static_cast<size_t>(plan.parts * plan.sums_slot) * sizeof(int32_t));
+    plan.rows_slot = plan.row_block * plan.row_stride + static_cast<int64_t>(kRunSlack);
+    if (plan.runs) plan.rows_at = take(static_cast<size_t>(plan.parts * plan.rows_slot));
 
     plan.fixed = true;
     for (int i : {at.x_zero, at.x_scale, at.w_scale, at.y_scale, at.y_zero, at.bias})

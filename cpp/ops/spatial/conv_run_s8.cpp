@@ -65,26 +65,6 @@ struct Job {
     kernels::ToBytes bytes;
 };
 
-kernels::GemmS8 gemm_call(const Job& job, int64_t image, int64_t group, int64_t begin, int64_t count) {
-    const ConvPlanS8& plan = job.plan;
-    kernels::GemmS8 call;
-    call.m = static_cast<size_t>(count);
-    call.n = static_cast<size_t>(plan.columns());
-    call.taps = static_cast<size_t>(plan.taps);
-    call.k = static_cast<size_t>(plan.k);
-    call.a = job.x + image * job.image_elements + group * plan.k;
-    if (plan.path == ConvPath::gemm) {
-        call.lda = plan.groups > 1 ? plan.in_channels : plan.k;
-        call.a = static_cast<const uint8_t*>(call.a) + begin * call.lda;
-    }
-    call.zero = job.columns.zero;
-    call.a_signed = job.ctx.input(0).dtype == DType::i8;
-    call.a_zero = job.columns.x_zero;
-    call.b = job.weights + static_cast<size_t>(group) * plan.packed_group;
-    call.bias = job.columns.bias + group * plan.columns();
-    return call;
-}
-
 // `n` sums of the filters from `column` on, to the output's element `at`. No table or residual comes with wide weights.
 void finish(const Job& job, int64_t n, int64_t column, const int32_t* sums, int64_t at) {
     Tensor& y = job.ctx.output(0);
@@ -102,17 +82,89 @@ void finish(const Job& job, int64_t n, int64_t column, const int32_t* sums, int6
     }
 }
 
-// Blocks of rows through sums in memory: `part` names the piece of scratch.
-void run_sums(const Job& job, int64_t image, int64_t group, int64_t begin, int64_t end, int32_t* sums) {
+// Rows [begin, end) of some group's columns, and the slots of scratch that the task may use.
+struct Block {
+    int64_t image = 0, group = 0, begin = 0, end = 0, panel_begin = 0, panel_end = 0;
+    uint8_t* rows = nullptr;
+    int32_t* sums = nullptr;
+};
+
+// The windows of the pixels, one after another: runs of bytes, which are copied in steps of eight. What is written
+// past a run's end the next one covers; rows and the padded input end with room for it.
+void gather_rows(const ConvPlanS8& plan, const uint8_t* x, const uint8_t* zero, const int32_t* offsets, size_t ld,
+                 int64_t count, uint8_t* out) {
+    for (int64_t p = 0; p < count; ++p, out += plan.row_stride) {
+        uint8_t* to = out;
+        for (int64_t t = 0; t < plan.runs; ++t, to += plan.run) {
+            const int32_t offset = offsets[static_cast<size_t>(t) * ld + static_cast<size_t>(p)];
+            const uint8_t* from = offset < 0 ? zero : x + offset;
+            for (int64_t i = 0; i < plan.run; i += 8) std::memcpy(to + i, from + i, 8);
+        }
+    }
+}
+
+kernels::GemmS8 gemm_call(const Job& job, const Block& block, int32_t* buffer) {
+    const ConvPlanS8& plan = job.plan;
+    kernels::GemmS8 call;
+    call.m = static_cast<size_t>(block.end - block.begin);
+    call.n = static_cast<size_t>(plan.columns());
+    call.taps = static_cast<size_t>(plan.taps);
+    call.k = static_cast<size_t>(plan.k);
+    const uint8_t* a = job.x + block.image * job.image_elements + block.group * plan.k;
+    call.a = a;
+    if (plan.path == ConvPath::gemm) {
+        call.lda = plan.groups > 1 ? plan.in_channels : plan.k;
+        call.a = a + block.begin * call.lda;
+    } else if (plan.runs) {
+        size_t ld = 0;
+        const int32_t* offsets = plan.table.taps(block.begin, block.end, buffer, ld);
+        gather_rows(plan, a, job.columns.zero, offsets, ld, block.end - block.begin, block.rows);
+        call.a = block.rows;
+        call.lda = plan.row_stride;
+    } else {
+        call.offsets = plan.table.taps(block.begin, block.end, buffer, call.offsets_ld);
+    }
+    call.zero = job.columns.zero;
+    call.a_signed = job.ctx.input(0).dtype == DType::i8;
+    call.a_zero = job.columns.x_zero;
+    call.b = job.weights + static_cast<size_t>(block.group) * plan.packed_group;
+    call.bias = job.columns.bias + block.group * plan.columns();
+    return call;
+}
+
+// Straight to the output.
+void run_block(const Job& job, const Block& block) {
+    const ConvPlanS8& plan = job.plan;
+    const int64_t column = block.group * plan.n;
+    const int64_t offset = (block.image * plan.pixels + block.begin) * plan.filters + column;
+    int32_t buffer[TapTable::kBuffer];
+    kernels::GemmS8 call = gemm_call(job, block, buffer);
+    call.ldc = plan.filters;
+    if (plan.linear) {
+        call.out = kernels::GemmS8::Out::bytes;
+        call.bytes = job.bytes;
+        call.bytes.scale += column;
+        if (call.bytes.add) call.bytes.add = static_cast<const uint8_t*>(call.bytes.add) + offset;
+        call.c = job.ctx.output(0).as<uint8_t>() + offset;
+    } else {
+        call.c = job.ctx.output(0).as<int32_t>() + offset;
+    }
+    kernels::kernels().gemm_s8(call, 0, call.m, static_cast<size_t>(block.panel_begin),
+                               static_cast<size_t>(block.panel_end));
+}
+
+// Through sums in memory.
+void run_sums(const Job& job, const Block& block) {
     const ConvPlanS8& plan = job.plan;
     const ConvOperands& at = operands(plan);
+    const int64_t count = block.end - block.begin, row0 = block.image * plan.pixels + block.begin;
+    int32_t* sums = block.sums;
     int32_t buffer[TapTable::kBuffer];
-    size_t ld = 0;
-    const int32_t* offsets = plan.path == ConvPath::gemm ? nullptr : plan.table.taps(begin, end, buffer, ld);
-    const int64_t count = end - begin, row0 = image * plan.pixels + begin;
     if (plan.path == ConvPath::depthwise_sums) {
+        size_t ld = 0;
+        const int32_t* offsets = plan.table.taps(block.begin, block.end, buffer, ld);
         const auto* w = reinterpret_cast<const int16_t*>(job.weights);
-        const uint8_t* x = job.x + image * job.image_elements;
+        const uint8_t* x = job.x + block.image * job.image_elements;
         const auto zero = static_cast<int16_t>(job.columns.x_zero);
         if (job.ctx.input(0).dtype == DType::u8)
             depthwise_sums(plan, x, zero, w, job.columns.bias, offsets, ld, count, sums);
@@ -123,17 +175,14 @@ void run_sums(const Job& job, int64_t image, int64_t group, int64_t begin, int64
             finish(job, plan.filters, 0, sums + p * plan.filters, (row0 + p) * plan.filters);
         return;
     }
-    kernels::GemmS8 call = gemm_call(job, image, group, begin, count);
-    call.offsets = offsets;
-    call.offsets_ld = ld;
+    kernels::GemmS8 call = gemm_call(job, block, buffer);
     call.c = sums;
     call.ldc = plan.columns();
     kernels::kernels().gemm_s8(call, 0, call.m, 0, static_cast<size_t>(plan.panels()));
     const Tensor* w_zero = job.ctx.has_input(at.w_zero) ? &job.ctx.input(at.w_zero) : nullptr;
-    const int64_t neutral = neutral_zero(job.ctx.input(at.w).dtype);
+    const int64_t neutral = neutral_zero(job.ctx.input(at.w).dtype), column = block.group * plan.n;
     for (int64_t p = 0; p < count; ++p) {
         int32_t* row = sums + p * plan.columns();
-        const int64_t column = group * plan.n;
         for (int64_t j = 0; j < plan.n; ++j)
             row[j] = static_cast<int32_t>(static_cast<uint32_t>(row[j]) -
                                           static_cast<uint32_t>(conv_parameter(w_zero, column + j) - neutral) *
@@ -148,45 +197,23 @@ void run_blocks(const Job& job, const Parallel& parallel) {
     const int64_t images = plan.one_matrix() ? 1 : plan.images;
     const int64_t rows = plan.one_matrix() ? plan.images * plan.pixels : plan.pixels;
     const int64_t blocks = (rows + plan.row_block - 1) / plan.row_block, groups = depthwise ? 1 : plan.groups;
-    const int64_t splits = plan.sums ? 1 : (plan.panels() + plan.panel_block - 1) / plan.panel_block;
+    const int64_t splits = plan.in_parts() ? 1 : (plan.panels() + plan.panel_block - 1) / plan.panel_block;
     const int64_t tasks = images * blocks * groups * splits;
-    const auto block_of = [&](int64_t task, const auto& body) {
-        const int64_t group = task / splits % groups, block = task / splits / groups % blocks;
-        const int64_t image = task / splits / groups / blocks;
-        body(image, group, block * plan.row_block, std::min(rows, (block + 1) * plan.row_block));
-    };
-    if (plan.sums) {
-        const int64_t parts = std::min(plan.parts, tasks);
-        const int64_t width = depthwise ? plan.filters : plan.columns();
-        auto* all = reinterpret_cast<int32_t*>(job.ctx.scratch() + plan.sums_at);
-        parallel_for(parallel, parts, [&](int64_t part) {
-            for (int64_t task = tasks * part / parts; task < tasks * (part + 1) / parts; ++task)
-                block_of(task, [&](int64_t image, int64_t group, int64_t begin, int64_t end) {
-                    run_sums(job, image, group, begin, end, all + part * plan.row_block * width);
-                });
-        });
-        return;
-    }
-    parallel_for(parallel, tasks, [&](int64_t task) {
-        block_of(task, [&](int64_t image, int64_t group, int64_t begin, int64_t end) {
-            const int64_t split = task % splits, count = end - begin, column = group * plan.n;
-            const int64_t offset = (image * plan.pixels + begin) * plan.filters + column;
-            kernels::GemmS8 call = gemm_call(job, image, group, begin, count);
-            int32_t buffer[TapTable::kBuffer];
-            if (plan.path != ConvPath::gemm) call.offsets = plan.table.taps(begin, end, buffer, call.offsets_ld);
-            call.ldc = plan.filters;
-            if (plan.linear) {
-                call.out = kernels::GemmS8::Out::bytes;
-                call.bytes = job.bytes;
-                call.bytes.scale += column;
-                if (call.bytes.add) call.bytes.add = static_cast<const uint8_t*>(call.bytes.add) + offset;
-                call.c = job.ctx.output(0).as<uint8_t>() + offset;
-            } else {
-                call.c = job.ctx.output(0).as<int32_t>() + offset;
-            }
-            kernels::kernels().gemm_s8(call, 0, call.m, static_cast<size_t>(split * plan.panel_block),
-                                       static_cast<size_t>(std::min(plan.panels(), (split + 1) * plan.panel_block)));
-        });
+    const int64_t parts = plan.in_parts() ? std::min(plan.parts, tasks) : tasks;
+    parallel_for(parallel, parts, [&](int64_t part) {
+        Block block;
+        block.rows = reinterpret_cast<uint8_t*>(job.ctx.scratch() + plan.rows_at) + part * plan.rows_slot;
+        block.sums = reinterpret_cast<int32_t*>(job.ctx.scratch() + plan.sums_at) + part * plan.sums_slot;
+        for (int64_t task = tasks * part / parts; task < tasks * (part + 1) / parts; ++task) {
+            block.panel_begin = task % splits * plan.panel_block;
+            block.panel_end = std::min(plan.panels(), block.panel_begin + plan.panel_block);
+            block.group = task / splits % groups;
+            block.begin = task / splits / groups % blocks * plan.row_block;
+            block.end = std::min(rows, block.begin + plan.row_block);
+            block.image = task / splits / groups / blocks;
+            if (plan.sums) run_sums(job, block);
+            else run_block(job, block);
+        }
     });
 }
 

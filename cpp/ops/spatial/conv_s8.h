@@ -43,10 +43,13 @@ struct ConvPlanS8 {
     std::shared_ptr<const Tensor> packed;  // null: weights are packed in every run
     size_t packed_group = 0, packed_bytes = 0;
     int64_t row_block = 1, panel_block = 1, parts = 1;
-    size_t zeros = 1;  // length of the run of zero points
+    // Windows are copied into rows: `runs` of `run` bytes each.
+    int64_t runs = 0, run = 0, row_stride = 0;
+    int64_t rows_slot = 0, sums_slot = 0;  // of a part's scratch: bytes, sums
+    size_t zeros = 1;                      // length of the run of zero points
     kernels::ToBytes bytes;
     // Bytes into the scratch.
-    size_t packed_at = 0, padded_at = 0, sums_at = 0, bias_at = 0, scale_at = 0, zero_at = 0;
+    size_t packed_at = 0, padded_at = 0, rows_at = 0, sums_at = 0, bias_at = 0, scale_at = 0, zero_at = 0;
     WinogradS8Plan winograd;  // if that is the path
     bool fixed = false;       // the columns are known:
     std::vector<int32_t> bias;
@@ -60,6 +63,7 @@ struct ConvPlanS8 {
         const auto cols = static_cast<int64_t>(kernels::kernels().gemm_s8_cols);
         return (columns() + cols - 1) / cols;
     }
+    bool in_parts() const { return sums || runs; }  // tasks need scratch of their own
     bool one_matrix() const { return path == ConvPath::gemm; }
 };
 

@@ -49,8 +49,11 @@ LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-#define LINNET_LOAD_U8
-LINNET_INLINE i32 load_u8(const uint8_t* p) { return (i32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+#define LINNET_WIDEN
+// A vector of bytes; GCC takes convertvector apart.
+LINNET_INLINE i32 widen(const uint8_t* p) { return (i32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+LINNET_INLINE i32 widen(const int8_t* p) { return (i32)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+
 // The bytes of four vectors: each value + zero, saturated to 0..255.
 typedef uint8_t u8x __attribute__((vector_size(32), may_alias));
 LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
@@ -62,33 +65,43 @@ LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
     return (u8x)_mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order);
 }
 
-// Bytes 0, 2 and 1, 3 of each group of four as 16-bit pairs: vpmaddwd is exact where vpmaddubsw saturates.
-struct DotA {
-    __m256i even, odd;
-};
-struct DotB {
-    __m256i even, odd;
-};
-LINNET_INLINE DotA dot_a(uint32_t x) {
-    const __m256i v = _mm256_set1_epi32((int)x);
-    return {_mm256_and_si256(v, _mm256_set1_epi16(255)), _mm256_srli_epi16(v, 8)};
+// Two ways to multiply int8, neither exact for all values and fast: see gemm_s8_pairs.h.
+#define LINNET_DOT_PAIRS
+typedef __m256i DotA;
+typedef __m256i DotB;
+LINNET_INLINE DotA dot_a(const uint8_t* p) {
+    int x;
+    __builtin_memcpy(&x, p, 4);
+    return _mm256_set1_epi32(x);
 }
-LINNET_INLINE DotB dot_b(const void* p) {
-    const __m256i v = _mm256_loadu_si256((const __m256i*)p);
-    return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
+LINNET_INLINE DotB dot_b(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+// acc[j] += sum over i < 4 of u8 a[i] * s8 b[j][i], where no sum of two neighbours leaves 16 bits.
+LINNET_INLINE void multiply_pairs(i32& acc, DotA a, DotB b) {
+    const __m256i pairs = _mm256_maddubs_epi16(a, b);
+    acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
-    return (i32)_mm256_add_epi32((__m256i)acc,
-                                 _mm256_add_epi32(_mm256_madd_epi16(a.even, b.even), _mm256_madd_epi16(a.odd, b.odd)));
+// Pairs of 16 bits.
+typedef __m256i WideB;
+LINNET_INLINE WideB wide_b(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
+LINNET_INLINE WideB wide_a(const int16_t* p) { return dot_a((const uint8_t*)p); }
+LINNET_INLINE void multiply_wide(i32& acc, WideB a, WideB b) {
+    acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
+}
+LINNET_INLINE void store_wide(int16_t* to, const uint8_t* from) {
+    _mm256_storeu_si256((__m256i*)to, _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)from)));
 }
 
+// GCC otherwise adds products among each other first, and runs out of registers.
+LINNET_INLINE void keep_order(i32& acc) { __asm__("" : "+x"(acc)); }
 constexpr bool winograd_s8_pays = true;
 // acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
 typedef __m256i PairA, PairB;
 LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm256_castps_si256(_mm256_broadcast_ss((const float*)p)); }
 LINNET_INLINE PairB pair_b(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
 LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
-    return (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
+    acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
+    keep_order(acc);
+    return acc;
 }
 
 // Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
@@ -103,9 +116,7 @@ LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
 }
 LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 LINNET_INLINE Taps tap_flip(bool flip) { return _mm256_set1_epi16(flip ? 128 : 0); }
-LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) {
-    return (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(x, w));
-}
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return dot2(acc, x, w); }
 
 }  // namespace linnet::kernels::avx2
 

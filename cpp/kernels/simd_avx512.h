@@ -61,8 +61,11 @@ LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-#define LINNET_LOAD_U8
-LINNET_INLINE i32 load_u8(const uint8_t* p) { return (i32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+#define LINNET_WIDEN
+// A vector of bytes; GCC takes convertvector apart.
+LINNET_INLINE i32 widen(const uint8_t* p) { return (i32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+LINNET_INLINE i32 widen(const int8_t* p) { return (i32)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+
 // The bytes of four vectors: each value + zero, saturated to 0..255.
 typedef uint8_t u8x __attribute__((vector_size(64), may_alias));
 LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {

@@ -62,6 +62,9 @@ LINNET_INLINE i32 load_i(const int32_t* p) {
 LINNET_INLINE void store_i(int32_t* p, i32 v) { __builtin_memcpy(p, &v, sizeof v); }
 template <class Lanes, class T>
 LINNET_INLINE i32 load_narrow(const T* p) {
+#ifdef LINNET_WIDEN
+    if constexpr (sizeof(T) == 1) return widen(p);
+#endif
     Lanes v;
     __builtin_memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, i32);
@@ -75,9 +78,6 @@ LINNET_INLINE void store_narrow(T* p, i32 x) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
-#ifndef LINNET_LOAD_U8
-LINNET_INLINE i32 load_u8(const uint8_t* p) { return load_narrow<u8_lanes>(p); }
-#endif
 [[maybe_unused]] static __attribute__((noinline)) void copy_bytes(uint8_t* to, const uint8_t* from, size_t n) {
     for (; n >= 8; n -= 8, to += 8, from += 8) __builtin_memcpy(to, from, 8);
     for (; n > 0; --n) *to++ = *from++;

@@ -55,6 +55,22 @@ LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 LINNET_INLINE f32 load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 LINNET_INLINE void store_f16(uint16_t* p, f32 v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 
+LINNET_INLINE uint32_t four_bytes(const void* p) {
+    uint32_t x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+}
+#define LINNET_WIDEN
+// A vector of bytes; GCC takes convertvector apart.
+LINNET_INLINE i32 widen(const uint8_t* p) {
+    const uint8x8_t v = vreinterpret_u8_u32(vdup_n_u32(four_bytes(p)));
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(v))));
+}
+LINNET_INLINE i32 widen(const int8_t* p) {
+    const int8x8_t v = vreinterpret_s8_u32(vdup_n_u32(four_bytes(p)));
+    return vmovl_s16(vget_low_s16(vmovl_s8(v)));
+}
+
 // The bytes of four vectors: each value + zero, saturated to 0..255.
 typedef uint8x16_t u8x;
 LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
@@ -116,11 +132,6 @@ LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
 
 // Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
 #define LINNET_TAPS
-LINNET_INLINE uint32_t four_bytes(const uint8_t* p) {
-    uint32_t x;
-    __builtin_memcpy(&x, p, sizeof x);
-    return x;
-}
 #ifdef LINNET_NEON_DOT
 constexpr int tap_group = 4;
 constexpr bool taps_are_signed = true;

@@ -10,6 +10,9 @@
 #include "kernels/gemm.h"
 #include "kernels/gemm_bits.h"
 #include "kernels/gemm_s8.h"
+#ifdef LINNET_AMX
+#include "kernels/gemm_s8_amx.h"
+#endif
 #include "kernels/map.h"
 #include "kernels/math.h"
 #include "kernels/pool.h"
@@ -27,7 +30,7 @@ namespace linnet::kernels::LINNET_ISA {
 #define LINNET_ENTRY(name) .name = name
 
 extern const Kernels table;
-const Kernels table = {
+constexpr Kernels table = {
     .isa = LINNET_STRING(LINNET_ISA),
     .lanes = lanes,
     .gemm_rows = gemm_mr,
@@ -109,5 +112,16 @@ const Kernels table = {
     LINNET_ENTRY(gru_reset_f32),
     LINNET_ENTRY(gru_update_f32),
 };
+
+#ifdef LINNET_AMX
+constexpr Kernels with_amx(Kernels t) {
+    t.isa = "amx";
+    t.gemm_s8_rows = amx_rows;
+    t.gemm_s8 = gemm_s8_amx;
+    return t;
+}
+extern const Kernels table_amx;
+constexpr Kernels table_amx = with_amx(table);
+#endif
 
 }  // namespace linnet::kernels::LINNET_ISA

@@ -65,8 +65,8 @@ static __attribute__((noinline)) void bytes_rows(const ToBytes& t, size_t row, s
                 __builtin_memcpy(other, &o, byte_lanes);
                 __builtin_memcpy(mine, &q, byte_lanes);
                 unroll<4>(LINNET_LAMBDA(i) {
-                    const i32 p = load_u8(mine + i * lanes) - splat_i(t.own_zero + up);
-                    const i32 v = load_u8(other + i * lanes) - splat_i(t.add_zero + up);
+                    const i32 p = load_narrow<u8_lanes>(mine + i * lanes) - splat_i(t.own_zero + up);
+                    const i32 v = load_narrow<u8_lanes>(other + i * lanes) - splat_i(t.add_zero + up);
                     f32 first = to_float(p) * splat(t.own_scale), rest = to_float(v) * splat(t.add_scale);
                     keep(first);  // else one of the products is fused into the sum
                     keep(rest);

@@ -22,7 +22,7 @@ void run(RunContext& ctx) {
     parallel_ranges(
         ctx.parallel(), ctx.input(0).count(), kCheapGrain,
         [&](int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) y[i] = table[x[i]];
+            kernels::kernels().map_bytes(static_cast<size_t>(end - begin), x + begin, table, y + begin);
         },
         64);
 }

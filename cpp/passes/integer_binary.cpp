@@ -1,27 +1,17 @@
 // QuantizeLinear(clamp(DequantizeLinear a + DequantizeLinear b)) is linnet.QLinearAdd; so are differences, and products
 // are linnet.QLinearMul. Pools of averages are linnet.QLinearAveragePool and QLinearGlobalAveragePool.
+#include <algorithm>
+
 #include "ops/spatial/layouts.h"
 #include "passes/integer.h"
 
 namespace linnet {
 namespace {
 
-// The same bytes as u8 or s8: every code moves by 128, and the zero point with it.
-Bytes with_dtype(Patch& patch, Bytes x, DType dtype) {
-    if (x.real.dtype == dtype) return x;
-    Tensor table = Tensor::allocate(dtype, {256});
-    for (int i = 0; i < 256; ++i) table.as<uint8_t>()[i] = static_cast<uint8_t>(i ^ 0x80);
-    x.value = patch.node("ByteTable", {x.value}, Attributes().set("table", std::move(table)), "linnet");
-    x.real.zero += dtype == DType::u8 ? 128 : -128;
-    x.real.dtype = dtype;
-    return x;
-}
-
-Attributes result_attributes(const Quantization& y, int32_t lo, int32_t hi) {
-    Attributes attributes;
+void set_result(Attributes& attributes, const Quantization& y, int32_t lo, int32_t hi) {
     attributes.set("y_scale", y.scale).set("y_zero", static_cast<int64_t>(y.zero));
     attributes.set("lo", static_cast<int64_t>(lo)).set("hi", static_cast<int64_t>(hi));
-    return attributes;
+    attributes.set("dtype", static_cast<int64_t>(y.dtype));
 }
 
 bool is_spatial_mean(const Graph& graph, const Node& node, int64_t rank) {
@@ -53,20 +43,20 @@ bool integer_binary(const Graph& graph, const Node& quantize, Patch& patch, std:
     if (!(add || sub || mul) || !node.domain.empty()) return false;
     if (node.attributes.has("axis") || node.attributes.has("broadcast"))
         return why = "it broadcasts as operators of opset 6 do", false;
-    auto a = dequantized(graph, node.inputs[0]), b = dequantized(graph, node.inputs[1]);
+    const auto a = dequantized(graph, node.inputs[0]), b = dequantized(graph, node.inputs[1]);
     if (!a || !b) return why = "an operand is not quantized to bytes by one known scale", false;
     if (!graph.fact(a->value).ranked || !graph.fact(b->value).ranked) return why = "its rank is not known", false;
-    const Bytes left = with_dtype(patch, *a, y.dtype), right = with_dtype(patch, *b, y.dtype);
-    Attributes attributes = result_attributes(y, lo, hi);
-    attributes.set("a_scale", left.real.scale).set("a_zero", static_cast<int64_t>(left.real.zero));
-    attributes.set("b_scale", sub ? -right.real.scale : right.real.scale);
-    attributes.set("b_zero", static_cast<int64_t>(right.real.zero));
+    Attributes attributes;
+    set_result(attributes, y, lo, hi);
+    attributes.set("a_scale", a->real.scale).set("a_zero", static_cast<int64_t>(a->real.zero));
+    attributes.set("b_scale", sub ? -b->real.scale : b->real.scale);
+    attributes.set("b_zero", static_cast<int64_t>(b->real.zero));
     Node made;
     made.name = node.name;
     made.op_type = mul ? "QLinearMul" : "QLinearAdd";
     made.domain = "linnet";
     made.op = find_op("linnet", made.op_type, kMaxOpset);
-    made.inputs = {left.value, right.value};
+    made.inputs = {a->value, b->value};
     made.attributes = std::move(attributes);
     patch.replace(quantize.outputs[0], patch.node(std::move(made), 1)[0]);
     return true;
@@ -82,18 +72,17 @@ bool integer_pool(const Graph& graph, const Node& quantize, Patch& patch, std::s
     const Fact input = graph.fact(node.inputs.empty() ? value : node.inputs[0]);
     if (!input.ranked || input.rank() < 3 || input.rank() > 5 || !node.domain.empty()) return false;
     if (!window && !is_spatial_mean(graph, node, input.rank())) return false;
-    const auto found = dequantized(graph, node.inputs[0]);
-    if (!found) return why = "its input is not quantized to bytes by one known scale", false;
-    const Bytes x = with_dtype(patch, *found, y.dtype);
+    const auto x = dequantized(graph, node.inputs[0]);
+    if (!x) return why = "its input is not quantized to bytes by one known scale", false;
     Attributes attributes = window ? node.attributes : Attributes();
-    for (const Attribute& a : result_attributes(y, lo, hi).items()) attributes.set(a.name, a.data);
-    attributes.set("x_scale", x.real.scale).set("x_zero", static_cast<int64_t>(x.real.zero));
+    set_result(attributes, y, lo, hi);
+    attributes.set("x_scale", x->real.scale).set("x_zero", static_cast<int64_t>(x->real.zero));
     Node made;
     made.name = node.name;
     made.op_type = window ? "QLinearAveragePool" : "QLinearGlobalAveragePool";
     made.domain = "linnet";
     made.op = find_op("linnet", made.op_type, kMaxOpset);
-    made.inputs = {transpose(patch, x.value, to_channels_last(input.rank() - 2))};
+    made.inputs = {transpose(patch, x->value, to_channels_last(input.rank() - 2))};
     made.attributes = std::move(attributes);
     ValueId result = transpose(patch, patch.node(std::move(made), 1)[0], to_channels_first(input.rank() - 2));
     if (node.op_type == "ReduceMean" && node.attributes.i("keepdims", 1) == 0) {

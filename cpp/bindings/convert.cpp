@@ -147,6 +147,26 @@ py::dtype numpy_dtype(DType dtype) {
     return py::reinterpret_borrow<py::dtype>(slot);
 }
 
+std::vector<std::pair<std::string, Value>> to_feeds(const py::dict& feeds, const Session& session,
+                                                    std::vector<py::object>& kept) {
+    std::vector<std::pair<std::string, Value>> values;
+    kept.reserve(feeds.size());
+    values.reserve(feeds.size());
+    for (const auto& [name, object] : feeds) {
+        std::string key = utf8(name);
+        const PortInfo* port = session.find_input(key, values.size());
+        kept.push_back(py::reinterpret_borrow<py::object>(object));
+        try {
+            Value value = to_value(object, port ? &port->fact : nullptr);
+            values.emplace_back(std::move(key), std::move(value));
+        } catch (Error& e) {
+            e.add_context("input '" + key + "'");
+            throw;
+        }
+    }
+    return values;
+}
+
 Tensor writable_view(const py::handle& object) {
     if (!py::isinstance<py::array>(object))
         fail(ErrorKind::invalid_argument, "a ", type_text(object), " cannot take an output; give a numpy array");

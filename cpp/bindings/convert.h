@@ -5,9 +5,12 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/tensor.h"
 #include "graph/fact.h"
+#include "runtime/session.h"
 
 namespace linnet::bindings {
 
@@ -18,6 +21,10 @@ namespace py = pybind11;
 // the element type of what numpy leaves open (str, empty lists).
 // Raises invalid_argument for what is no value; does not check dtype and shape against `wanted`.
 Value to_value(const py::handle& object, const Fact* wanted);
+// A run's inputs by name. `kept` gets references to all that is read while the interpreter is free for other threads,
+// which may change the dictionary.
+std::vector<std::pair<std::string, Value>> to_feeds(const py::dict& feeds, const Session& session,
+                                                    std::vector<py::object>& kept);
 // An array's memory, to write an output into; raises invalid_argument when it cannot be written as it is.
 Tensor writable_view(const py::handle& object);
 // An array over the tensor's own memory (kept alive by the array).

@@ -15,8 +15,9 @@ using namespace linnet;
 using namespace linnet::bindings;
 
 namespace linnet::bindings {
-void bind_values(py::module_& m);   // values.cpp
-void bind_inspect(py::module_& m);  // inspect.cpp
+void bind_values(py::module_& m);    // values.cpp
+void bind_inspect(py::module_& m);   // inspect.cpp
+void bind_compress(py::module_& m);  // compress.cpp
 }  // namespace linnet::bindings
 
 namespace {
@@ -51,24 +52,8 @@ py::dict port_dict(const PortInfo& port) {
 py::list run(Session& session, const py::dict& feeds, const py::object& output_names,
              const std::shared_ptr<std::atomic<bool>>& terminate, int64_t time_limit_ms,
              const py::object& destinations) {
-    // References to all that is read and written while the interpreter is free for other threads, which may change the
-    // dictionaries.
     std::vector<py::object> kept;
-    kept.reserve(feeds.size());
-    std::vector<std::pair<std::string, Value>> values;
-    values.reserve(feeds.size());
-    for (const auto& [name, object] : feeds) {
-        std::string key = utf8(name);
-        const PortInfo* port = session.find_input(key, values.size());
-        kept.push_back(py::reinterpret_borrow<py::object>(object));
-        try {
-            Value value = to_value(object, port ? &port->fact : nullptr);
-            values.emplace_back(std::move(key), std::move(value));
-        } catch (Error& e) {
-            e.add_context("input '" + key + "'");
-            throw;
-        }
-    }
+    std::vector<std::pair<std::string, Value>> values = to_feeds(feeds, session, kept);
     std::vector<std::string> wanted;
     if (!output_names.is_none())
         for (const py::handle name : output_names) wanted.push_back(utf8(name));
@@ -121,6 +106,7 @@ void bind_session(py::module_& m) {
                 o.initializers[name] = t.owner ? t : t.clone();
             },
             py::arg("name"), py::arg("value"))
+        .def_readwrite("extra_outputs", &SessionOptions::extra_outputs)
         .def_readwrite("optimized_model", &SessionOptions::optimized_model)
         .def_readwrite("stop_after", &SessionOptions::stop_after);
 
@@ -221,6 +207,7 @@ PYBIND11_MODULE(_core, m) {
     bind_session(m);
     bind_values(m);
     bind_inspect(m);
+    bind_compress(m);
     m.def("available_cpus", &available_cpus);
     m.def(
         "isa", [] { return std::string(kernels::kernels().isa); }, "Name of the kernel table in use.");

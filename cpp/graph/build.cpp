@@ -60,6 +60,15 @@ class Builder {
         scope.graph = graph.get();
         fill(scope, model_->proto.graph, opsets, 0);
         report_unknown();
+        for (const std::string& name : options_.extra_outputs) {
+            const ValueId id = find(scope, name);
+            if (id < 0) fail(ErrorKind::invalid_argument, "there is no value '", name, "' to be an output");
+            bool listed = false;
+            for (const Port& port : graph->outputs) listed = listed || port.name == name;
+            if (listed) continue;
+            graph->outputs.push_back({name, id});
+            graph->output_facts.emplace_back();
+        }
         graph->sort();
         return graph;
     }

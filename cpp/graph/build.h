@@ -5,6 +5,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "graph/graph.h"
 #include "onnx/model.h"
@@ -19,6 +20,8 @@ struct BuildOptions {
     // inputs and shall be inputs.
     std::map<std::string, Tensor> initializers;
     std::set<std::string> fed;
+    // Values of the model's graph, by name, that are outputs behind the model's own.
+    std::vector<std::string> extra_outputs;
     // Sizes with the same name need not be equal (for models whose names turn out to be wrong).
     bool distinct_dimensions = false;
     int64_t max_nodes = 1'000'000;  // after inlining functions

@@ -67,6 +67,17 @@ void fold(const Graph& graph, const Node& node, std::span<const Fact* const> inp
     }
 }
 
+// Counts the uses of folded nodes, and lets go of the elements that were made here and that nobody needs any more.
+void release_inputs(const Graph& graph, const Node& node, std::vector<Fact>& facts, std::vector<size_t>& uses) {
+    for (ValueId v : node.outputs)
+        if (v != kNoValue && !facts[static_cast<size_t>(v)].constant) return;
+    for (ValueId v : node.inputs) {
+        if (v == kNoValue || graph.value(v).fact.constant || graph.is_output(v)) continue;
+        const auto at = static_cast<size_t>(v);
+        if (++uses[at] == graph.value(v).users.size()) facts[at].constant.reset();
+    }
+}
+
 }  // namespace
 
 std::string node_text(const Node& node) {
@@ -93,6 +104,7 @@ std::vector<Fact> infer_graph(const Graph& graph, std::span<const Fact> inputs, 
     for (size_t v = 0; v < facts.size(); ++v)
         if (graph.values[v].fact.constant) facts[v] = graph.values[v].fact;
     for (size_t i = 0; i < graph.inputs.size(); ++i) facts[static_cast<size_t>(graph.inputs[i].value)] = inputs[i];
+    std::vector<size_t> folded_uses(options.release ? facts.size() : 0, 0);
     std::vector<const Fact*> in;
     std::vector<Fact> out;
     for (NodeId id : graph.order) {
@@ -111,6 +123,7 @@ std::vector<Fact> infer_graph(const Graph& graph, std::span<const Fact> inputs, 
         }
         for (size_t i = 0; i < out.size(); ++i)
             if (n.outputs[i] != kNoValue) facts[static_cast<size_t>(n.outputs[i])] = std::move(out[i]);
+        if (options.release) release_inputs(graph, n, facts, folded_uses);
     }
     return facts;
 }

@@ -14,7 +14,11 @@ constexpr size_t kMostFoldedBytes = size_t{256} << 20;
 bool fold_constants(Graph& graph) {
     std::vector<Fact> inputs;
     for (const Port& p : graph.inputs) inputs.push_back(graph.fact(p.value));
-    std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, {kMostFoldedBytes, !graph.lowered});
+    InferOptions options;
+    options.fold_bytes = kMostFoldedBytes;
+    options.release = true;
+    options.keep_quantized = !graph.lowered;
+    std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, options);
     bool changed = false;
     for (NodeId id : graph.order) {
         const Node& n = graph.node(id);

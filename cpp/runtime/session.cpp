@@ -179,6 +179,7 @@ std::unique_ptr<Graph> Session::build(bool distinct_dimensions) const {
     how.denotations = options_.denotations;
     how.initializers = options_.initializers;
     how.fed = fed_;
+    how.extra_outputs = options_.extra_outputs;
     how.distinct_dimensions = distinct_dimensions;
     return build_graph(model_, how);
 }

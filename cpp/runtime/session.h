@@ -27,6 +27,7 @@ struct SessionOptions {
     std::map<std::string, int64_t> dimensions;   // numbers for symbolic input dimensions, by name
     std::map<std::string, int64_t> denotations;  // the same, by what they denote
     std::map<std::string, Tensor> initializers;  // to take instead of the model's, by name
+    std::vector<std::string> extra_outputs;      // values inside the model that are outputs, too
     std::filesystem::path optimized_model;       // where to write the simplified model as ONNX; empty: nowhere
     int64_t stop_after = -1;                     // passes stop after so many changes (to bisect)
 };

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
+import numpy.typing as npt
+
 version: str
 
 class Port(TypedDict):
@@ -35,6 +38,7 @@ class SessionOptions:
     dimensions: dict[str, int]
     denotations: dict[str, int]
     def set_initializer(self, name: str, value: Any) -> None: ...
+    extra_outputs: list[str]
     optimized_model: str | Path
     stop_after: int
 
@@ -63,6 +67,33 @@ class Session:
     def dump(self, stage: str = "lower") -> str: ...
     def profile(self) -> list[dict[str, Any]]: ...
     def trace_json(self) -> str: ...
+
+class Statistics(TypedDict):
+    count: int
+    min: float
+    max: float
+    zeros: int
+    low: float
+    high: float
+    histogram: npt.NDArray[np.int64]
+    channel_min: npt.NDArray[np.float32]
+    channel_max: npt.NDArray[np.float32]
+    channel_sum: npt.NDArray[np.float64]
+
+class Calibrator:
+    def __init__(self, session: Session, values: list[str], axes: dict[str, int] = ...) -> None: ...
+    def add(self, feeds: dict[str, Any]) -> None: ...
+    @property
+    def samples(self) -> int: ...
+    def statistics(self) -> dict[str, Statistics]: ...
+    def range(
+        self, value: str, method: str, levels: int = 256, symmetric: bool = False, percentile: float = ...
+    ) -> tuple[float, float]: ...
+
+class NoiseMeter:
+    def __init__(self, reference: Session, other: Session, values: list[str]) -> None: ...
+    def add(self, feeds: dict[str, Any]) -> None: ...
+    def noise(self) -> dict[str, tuple[float, float]]: ...
 
 def describe(session: Session, stage: str, shapes: dict[str, list[int]]) -> dict[str, Any]: ...
 def plan(session: Session, shapes: dict[str, list[int]]) -> dict[str, Any]: ...

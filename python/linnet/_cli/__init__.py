@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from linnet import _errors
-from linnet._cli import _bench, _info, _inspect, _profile, _run
+from linnet._cli import _bench, _cluster, _compress, _info, _inspect, _profile, _prune, _quantize, _run
 from linnet._cli._common import UsageError
 from linnet._info import get_version_string
 
@@ -19,6 +19,12 @@ A first look at a model:
   linnet run model.onnx                   run it on random inputs
   linnet bench model.onnx                 how fast it is, beside onnxruntime when that is installed
   linnet profile model.onnx               where the time goes, step by step
+
+Smaller and faster:
+  linnet quantize model.onnx --data samples.npz         integers for floats
+  linnet prune model.onnx --sparsity 0.5                 zeros that are skipped, or fewer channels
+  linnet cluster model.onnx --codes 16                   weights that share few values: a file of an eighth
+  linnet compress search model.onnx --data d.npz --labels l.npy --max-loss 0.5%
 
 Every command takes --json (for machines) and --help (with examples).
 Exit codes: 0 all is well, 1 the model failed or a check did not pass, 2 the command line is wrong.
@@ -34,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"linnet {get_version_string()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for module in (_run, _bench, _inspect, _profile, _info):
+    for module in (_run, _bench, _inspect, _profile, _quantize, _prune, _cluster, _compress, _info):
         module.add_parser(commands)
     # Its options are the demo's own: main() hands them over unread.
     commands.add_parser("demo", help="read handwritten digits, write a report to look at", add_help=False)
@@ -65,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except (_errors.LinnetError, OSError, ValueError, MemoryError) as error:
+    except (_errors.LinnetError, OSError, ValueError, MemoryError, ImportError) as error:
         if args.debug:
             traceback.print_exc()
         print(f"linnet {args.command}: {error or type(error).__name__}", file=sys.stderr)

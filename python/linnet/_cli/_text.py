@@ -63,6 +63,12 @@ def _plain(value: object) -> object:
     return str(value)
 
 
+def progress_bar(text: str, share: float) -> None:
+    """A bar that is filled to ``share`` (0..1) and what is being done, as `progress` shows it."""
+    filled = round(24 * min(max(share, 0.0), 1.0))
+    progress(f"{'█' * filled}{'░' * (24 - filled)} {100 * share:3.0f} %  {text}" if text else "")
+
+
 def progress(text: str) -> None:
     """A line on the terminal that the next one, or an empty text, replaces; nothing elsewhere."""
     if sys.stderr.isatty():

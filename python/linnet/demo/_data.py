@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 HERE = Path(__file__).resolve().parent
 MODEL = HERE / "digits.onnx"
+PRUNED = HERE / "digits_pruned.onnx"
 HELD_OUT = HERE / "held_out.npz"
 
 SIDE = 28

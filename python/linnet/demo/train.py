@@ -11,6 +11,7 @@ import argparse
 import logging
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -68,12 +69,22 @@ def jitter(pictures: Tensor) -> Tensor:
     return nn.functional.grid_sample(pictures, grid, align_corners=False)
 
 
-def train(model: nn.Module, digits: Digits, epochs: int, batch: int = 64) -> None:
+def train(
+    model: nn.Module,
+    digits: Digits,
+    epochs: int,
+    *,
+    batch: int = 64,
+    rate: float = 4e-3,
+    begin: Callable[[torch.optim.Optimizer, int], object] = lambda optimiser, steps: None,
+) -> None:
+    """Train in place; ``begin`` is called with the optimiser and the number of its steps before the first."""
     pictures = torch.from_numpy(model_input(digits.images))
     labels = torch.from_numpy(digits.labels.astype(np.int64))
     steps = epochs * math.ceil(len(labels) / batch)
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps)
+    begin(optimiser, steps)
     model.train()
     for epoch in range(1, epochs + 1):
         total = 0.0
@@ -83,7 +94,7 @@ def train(model: nn.Module, digits: Digits, epochs: int, batch: int = 64) -> Non
             loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
             optimiser.step()
             schedule.step()
-            total += float(loss) * len(part)
+            total += loss.item() * len(part)
         if epoch % 10 == 0:
             print(f"epoch {epoch}/{epochs}: loss {total / len(labels):.4f}", flush=True)
     model.eval()
@@ -93,6 +104,24 @@ def accuracy(model: nn.Module, digits: Digits) -> float:
     with torch.no_grad():
         guess: npt.NDArray[np.int64] = model(torch.from_numpy(model_input(digits.images))).argmax(1).numpy()
     return float(np.mean(guess == digits.labels))
+
+
+def export(model: nn.Module, path: Path) -> None:
+    """Write the model, probabilities as its output, as an ONNX file."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that nothing here needs
+    torch.onnx.export(
+        nn.Sequential(model, nn.Softmax(1)).eval(),
+        (torch.zeros(2, 1, SIDE, SIDE),),
+        str(path),
+        input_names=["image"],
+        output_names=["probabilities"],
+        opset_version=18,
+        dynamo=True,
+        external_data=False,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    forget_origin(path)
 
 
 def forget_origin(path: Path) -> None:
@@ -110,26 +139,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, default=MODEL, help="where the ONNX file goes")
     parser.add_argument("--held-out", type=Path, default=HELD_OUT, help="where the held-out digits go")
     args = parser.parse_args(argv)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that nothing here needs
     torch.manual_seed(SEED)
     training, held = split()
     model = network()
     train(model, training, args.epochs)
     print(f"accuracy: {accuracy(model, training):.4f} on {len(training.labels)} training digits,", end=" ")
     print(f"{accuracy(model, held):.4f} on {len(held.labels)} held-out ones")
-    torch.onnx.export(
-        nn.Sequential(model, nn.Softmax(1)).eval(),
-        (torch.zeros(2, 1, SIDE, SIDE),),
-        str(args.model),
-        input_names=["image"],
-        output_names=["probabilities"],
-        opset_version=18,
-        dynamo=True,
-        external_data=False,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
-    forget_origin(args.model)
+    export(model, args.model)
     np.savez_compressed(args.held_out, images=held.images, labels=held.labels)
     print(f"wrote {args.model} ({args.model.stat().st_size / 1e3:.0f} kB) and {args.held_out}")
     return 0

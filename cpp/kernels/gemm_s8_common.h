@@ -7,6 +7,12 @@ namespace linnet::kernels::LINNET_ISA {
 
 constexpr size_t dot_nr = (size_t)dot_nv * lanes;
 
+#ifndef LINNET_DOT_ACC
+typedef i32 DotAcc;
+LINNET_INLINE DotAcc dot_first(i32 x) { return x; }
+LINNET_INLINE i32 dot_sum(DotAcc a) { return a; }
+#endif
+
 // One group: k rows of `cols` columns from b, of which at most four count.
 static __attribute__((noinline)) void pack_group(const PackB& s, const int8_t* b, size_t k, size_t cols,
                                                  int8_t* out) noexcept {

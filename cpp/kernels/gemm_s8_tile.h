@@ -29,7 +29,8 @@ static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_b
         int8_t* const panel = (int8_t*)out + p * panel_bytes;
         const size_t n0 = p * dot_nr, cols = s.n - n0 < dot_nr ? s.n - n0 : dot_nr;
         int8_t* w = panel + dot_nr * 4;
-        i32 sums[dot_nv] = {};
+        DotAcc sums[dot_nv];
+        unroll<dot_nv>(LINNET_LAMBDA(j) { sums[j] = dot_first(splat_i(0)); });
         for (size_t t = 0; t < s.taps; ++t)
             for (size_t k = 0; k < s.k; k += 4, w += dot_nr * 4) {
                 pack_group(s, b + (ptrdiff_t)t * s.tap_stride + (ptrdiff_t)k * s.k_stride + (ptrdiff_t)n0 * s.n_stride,
@@ -38,7 +39,7 @@ static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_b
                     LINNET_LAMBDA(j) { sums[j] = dot4(sums[j], dot_a(0x01010101u), dot_b(w + j * lanes * 4)); });
             }
         for (int8_t* const end = panel + panel_bytes; w < end; ++w) *w = 0;
-        unroll<dot_nv>(LINNET_LAMBDA(j) { store_i((int32_t*)panel + j * lanes, sums[j]); });
+        unroll<dot_nv>(LINNET_LAMBDA(j) { store_i((int32_t*)panel + j * lanes, dot_sum(sums[j])); });
     }
 }
 
@@ -49,26 +50,45 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     constexpr size_t ld = NP * dot_nr;
     const GemmS8& g = *t.g;
     const size_t panel_bytes = t.panel_bytes;
-    i32 acc[MR][N];
+    DotAcc acc[MR][N];
     unroll<N>(LINNET_LAMBDA(j) {
         const i32 first = load_i(t.first + (j / NV) * (int)dot_nr + (j % NV) * lanes);
-        unroll<MR>(LINNET_LAMBDA(i) { acc[i][j] = first; });
+        unroll<MR>(LINNET_LAMBDA(i) { acc[i][j] = dot_first(first); });
     });
     const int8_t* b = (const int8_t*)g.b + t.panel * panel_bytes + dot_nr * 4;
     for (size_t tap = 0; tap < g.taps; ++tap) {
         const uint8_t* rows[MR];
         unroll<MR>(LINNET_LAMBDA(i) { rows[i] = row_of_a(g, tap, t.row + i); });
         for (size_t k = 0; k < g.k;) {
+            const uint8_t* at[MR];
+            unroll<MR>(LINNET_LAMBDA(i) { at[i] = rows[i] + k; });
+#ifdef LINNET_DOT_LANE
+            for (; k + 16 <= g.k; k += 16) {
+                DotA av[MR];
+                unroll<MR>(LINNET_LAMBDA(i) {
+                    av[i] = dot_a_wide(at[i], t.flip);
+                    at[i] += 16;
+                });
+                unroll<4>(LINNET_LAMBDA(u) {
+                    unroll<N>(LINNET_LAMBDA(j) {
+                        const DotB bv = dot_b(b + (j / NV) * panel_bytes + (j % NV) * lanes * 4);
+                        unroll<MR>(LINNET_LAMBDA(i) { acc[i][j] = dot4_lane<u>(acc[i][j], av[i], bv); });
+                    });
+                    b += dot_nr * 4;
+                    __asm__ volatile("" ::: "memory");  // keeps GCC from loading all of B first
+                });
+            }
+            if (k == g.k) break;
+            constexpr bool in_place = false;
+#else
+            constexpr bool in_place = true;
+#endif
             size_t n = (g.k - k) & ~(size_t)3;
             uint8_t turned[MR * dot_chunk];
-            const uint8_t* at[MR];
-            if (n == 0 || t.flip != 0) {
+            if (!in_place || n == 0 || t.flip != 0) {
                 n = g.k - k < dot_chunk ? g.k - k : dot_chunk;
-                unroll<MR>(LINNET_LAMBDA(i) { at[i] = rows[i] + k; });
                 turn_bytes(at, MR, n, t.flip, turned);
                 unroll<MR>(LINNET_LAMBDA(i) { at[i] = turned + i * dot_chunk; });
-            } else {
-                unroll<MR>(LINNET_LAMBDA(i) { at[i] = rows[i] + k; });
             }
             k += n;
             for (size_t q = 0; q < n; q += 4) {
@@ -87,8 +107,9 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     }
     alignas(64) int32_t sums[MR * ld];
     unroll<MR>(LINNET_LAMBDA(i) {
-        unroll<N>(
-            LINNET_LAMBDA(j) { store_i(sums + i * (int)ld + (j / NV) * (int)dot_nr + (j % NV) * lanes, acc[i][j]); });
+        unroll<N>(LINNET_LAMBDA(j) {
+            store_i(sums + i * (int)ld + (j / NV) * (int)dot_nr + (j % NV) * lanes, dot_sum(acc[i][j]));
+        });
     });
     store_block(t, MR, NP > 1 ? ld : (size_t)NV * lanes, sums, ld);
 }

@@ -255,6 +255,82 @@ Result depthwise(const Kernels& K, size_t h, size_t channels, size_t k, size_t s
                    [&] { K.depthwise_f32(d, 0, d.out_h); });
 }
 
+Result depthwise_s8(const Kernels& K, size_t h, size_t channels, size_t k, size_t s) {
+    DepthwiseS8 d;
+    d.in_h = d.in_w = h;
+    d.channels = channels;
+    d.kernel_h = d.kernel_w = k;
+    d.stride_h = d.stride_w = s;
+    d.pad_top = d.pad_left = (ptrdiff_t)(k / 2);
+    d.out_h = d.out_w = (h + 2 * (k / 2) - k) / s + 1;
+    const std::vector<uint8_t> x(h * h * channels, 3), zero(channels, 5);
+    const std::vector<int16_t> w(k * k * channels, 7);
+    const std::vector<float> scale(channels, 0.01f);
+    const std::vector<int32_t> bias(channels, 9);
+    std::vector<int32_t> packed(K.pack_depthwise_s8_size(k, k, channels, false) / 4 + 1);
+    K.pack_depthwise_s8(k, k, channels, false, w.data(), 1, (ptrdiff_t)(k * k), packed.data());
+    std::vector<uint8_t> y(d.out_h * d.out_w * channels);
+    d.x = x.data();
+    d.x_zero = 5;
+    d.x_stride = d.y_stride = (ptrdiff_t)channels;
+    d.x_row_stride = (ptrdiff_t)(channels * h);
+    d.w = packed.data();
+    d.zero = zero.data();
+    d.bias = bias.data();
+    d.y = y.data();
+    d.y_row_stride = (ptrdiff_t)(channels * d.out_w);
+    d.bytes.scale = scale.data();
+    return measure(K, 2.0 * (double)(y.size() * k * k), (x.size() + w.size() + y.size()) / 4,
+                   [&] { K.depthwise_s8(d, 0, d.out_h); });
+}
+
+// A block of 48 tiles, inside an image: the multiply-adds that the direct sum takes.
+Result winograd_s8(const Kernels& K, size_t k) {
+    constexpr size_t tiles = 48, wide = 12, row = 2 * wide + 2;
+    const std::vector<uint8_t> x(row * (2 * tiles / wide + 2) * k, 3);
+    const std::vector<int8_t> filters(k * k * 9, 5);
+    const std::vector<float> scale(k, 0.001f);
+    const size_t panels = (k + K.winograd_s8_cols - 1) / K.winograd_s8_cols;
+    std::vector<int32_t> packed(K.pack_winograd_s8_size(k, k) / 4), rows(tiles * 4);
+    K.pack_winograd_s8(k, k, filters.data(), packed.data(), 0, panels);
+    std::vector<const void*> pixels(tiles * 16);
+    for (size_t t = 0; t < tiles; ++t)
+        for (size_t i = 0; i < 16; ++i) {
+            pixels[t * 16 + i] = x.data() + ((t / wide * 2 + i / 4) * row + t % wide * 2 + i % 4) * k;
+            if (i < 4) rows[t * 4 + i] = (int32_t)((t / wide * 2 + i / 2) * 2 * wide + t % wide * 2 + i % 2);
+        }
+    std::vector<uint8_t> y(tiles * 4 * k), scratch(K.winograd_s8_scratch(tiles, k) + 64);
+    WinogradS8 w;
+    w.tiles = tiles;
+    w.k = w.n = k;
+    w.pixels = pixels.data();
+    w.w = packed.data();
+    w.scratch = scratch.data() + (-(uintptr_t)scratch.data() & 63);
+    w.rows = rows.data();
+    w.y = y.data();
+    w.ldy = (ptrdiff_t)k;
+    w.bytes.scale = scale.data();
+    return measure(K, 2.0 * (double)(y.size() * 9 * k), packed.size() + (x.size() + y.size()) / 4,
+                   [&] { K.winograd_s8(w, 0, panels); });
+}
+
+Result pair_bytes(const Kernels& K, bool multiply) {
+    const std::vector<uint8_t> a(4096, 3), b(4096, 5);
+    std::vector<uint8_t> y(4096);
+    PairBytes p;
+    p.cols = 4096;
+    p.a = a.data();
+    p.b = b.data();
+    p.y = y.data();
+    return measure(K, 4096, 3 * 1024, [&] { (multiply ? K.mul_bytes : K.add_bytes)(p); });
+}
+
+Result map_bytes(const Kernels& K) {
+    const std::vector<uint8_t> x(4096, 3), table(256, 7);
+    std::vector<uint8_t> y(4096);
+    return measure(K, 4096, 2 * 1024, [&] { K.map_bytes(4096, x.data(), table.data(), y.data()); });
+}
+
 Result map(const Kernels& K, Unary fn) {
     Random rng;
     const auto x = random_floats(rng, 4096, 0.1f, 3);
@@ -312,12 +388,12 @@ void bench(const Kernels& K, bool json) {
                 "\"seconds\": %.4e, \"peak\": %.4e}\n",
                 K.isa, group, shape.c_str(), r.flops, r.bytes, r.seconds, r.peak);
         else if (!std::strcmp(group, "map"))
-            std::printf("  %-14s %-20s %8.2f G/s\n", group, shape.c_str(), 1e-9 * rate);
+            std::printf("  %-17s %-20s %8.2f G/s\n", group, shape.c_str(), 1e-9 * rate);
         else if (!std::strcmp(group, "gemm narrow") || !std::strncmp(group, "recurrent", 9))  // limited by what is read
-            std::printf("  %-14s %-20s %8.1f GFLOP/s %5.1f GB/s\n", group, shape.c_str(), 1e-9 * rate,
+            std::printf("  %-17s %-20s %8.1f GFLOP/s %5.1f GB/s\n", group, shape.c_str(), 1e-9 * rate,
                         1e-9 * r.bytes / r.seconds);
         else
-            std::printf("  %-14s %-20s %8.1f GFLOP/s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
+            std::printf("  %-17s %-20s %8.1f GFLOP/s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
                         100 * rate / r.peak);
         std::fflush(stdout);
     };
@@ -327,7 +403,7 @@ void bench(const Kernels& K, bool json) {
             std::printf("{\"isa\": \"%s\", \"group\": \"read\", \"shape\": \"%zu\", \"bytes_per_second\": %.4e}\n",
                         K.isa, kilobytes, rate);
         else
-            std::printf("  %-14s %-20s %8.1f GB/s\n", "read", (std::to_string(kilobytes) + " kB").c_str(), 1e-9 * rate);
+            std::printf("  %-17s %-20s %8.1f GB/s\n", "read", (std::to_string(kilobytes) + " kB").c_str(), 1e-9 * rate);
     }
     for (const auto& g : gemms) report("gemm", sizes({g[0], g[1], g[2]}), gemm(K, g[0], g[1], g[2]));
     report("gemm gelu", sizes({784, 192, 32}), gemm(K, 784, 192, 32, 6));
@@ -340,6 +416,10 @@ void bench(const Kernels& K, bool json) {
                depthwise(K, d[0], d[1], d[2], d[3], 1));
     report("depthwise gelu", sizes({14, 480, 5, 1}), depthwise(K, 14, 480, 5, 1, 6));
     report("gemm int8", sizes({784, 128, 512}), gemm_s8(K, 784, 128, 512));
+    for (const auto& d : depthwises)
+        report(d[3] == 1 ? "depthwise int8" : "depthwise int8 s2", sizes({d[0], d[1], d[2], d[3]}),
+               depthwise_s8(K, d[0], d[1], d[2], d[3]));
+    for (const size_t k : {64, 128, 256}) report("winograd int8", sizes({k, k}), winograd_s8(K, k));
     for (const auto& g : narrow_gemms)
         report("gemm narrow", sizes({g[0], g[1], g[2], g[3]}), gemm_bits(K, g[0], g[1], g[2], g[3]));
     for (const bool narrow : {false, true}) {
@@ -348,6 +428,9 @@ void bench(const Kernels& K, bool json) {
         report(group, "gru 256", recurrent(K, RecurrentF32::Cell::gru, 3, 256, narrow));
     }
     for (const auto& m : maps) report("map", m.first, map(K, m.second));
+    report("map", "bytes by table", map_bytes(K));
+    report("map", "bytes add", pair_bytes(K, false));
+    report("map", "bytes mul", pair_bytes(K, true));
 }
 
 }  // namespace linnet::kernels::test

@@ -271,8 +271,8 @@ void bench(const Kernels& K, bool json) {
             std::printf("  %-14s %-20s %8.1f GFLOP/s %5.1f GB/s\n", group, shape.c_str(), 1e-9 * rate,
                         1e-9 * r.bytes / r.seconds);
         else
-            std::printf("  %-14s %-20s %8.1f GFLOP/s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
-                        100 * rate / r.peak);
+            std::printf("  %-14s %-20s %8.1f %s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
+                        std::strncmp(group, "int8", 4) ? "GFLOP/s" : "Gop/s", r.peak > 0 ? 100 * rate / r.peak : 0);
         std::fflush(stdout);
     };
     for (const size_t kilobytes : {16, 256, 8192}) {  // from L1, from L2, from L3 where there is one

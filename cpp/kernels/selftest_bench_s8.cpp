@@ -16,9 +16,10 @@ namespace {
         for (int i = 0; i < rounds; ++i) {                                                                            \
             LINNET_CHAIN(TEXT, CONSTRAINT, 0)                                                                         \
             LINNET_CHAIN(TEXT, CONSTRAINT, 1)                                                                         \
-            LINNET_CHAIN(TEXT, CONSTRAINT, 2) LINNET_CHAIN(TEXT, CONSTRAINT, 3) LINNET_CHAIN(TEXT, CONSTRAINT, 4)     \
-                LINNET_CHAIN(TEXT, CONSTRAINT, 5) LINNET_CHAIN(TEXT, CONSTRAINT, 6) LINNET_CHAIN(TEXT, CONSTRAINT, 7) \
-                    LINNET_CHAIN(TEXT, CONSTRAINT, 8) LINNET_CHAIN(TEXT, CONSTRAINT, 9)                               \
+            LINNET_CHAIN(TEXT, CONSTRAINT, 2)                                                                         \
+            LINNET_CHAIN(TEXT, CONSTRAINT, 3) LINNET_CHAIN(TEXT, CONSTRAINT, 4) LINNET_CHAIN(TEXT, CONSTRAINT, 5)     \
+                LINNET_CHAIN(TEXT, CONSTRAINT, 6) LINNET_CHAIN(TEXT, CONSTRAINT, 7) LINNET_CHAIN(TEXT, CONSTRAINT, 8) \
+                    LINNET_CHAIN(TEXT, CONSTRAINT, 9)                                                                 \
         }                                                                                                             \
     }                                                                                                                 \
     double peak_##NAME() {                                                                                            \
@@ -137,24 +138,32 @@ Result gemm_s8(const Kernels& K, size_t m, size_t n, size_t k, double deviation)
 }
 
 Result conv_s8(const Kernels& K, size_t side, size_t in, size_t out, size_t kernel, size_t stride) {
-    Window w;
-    w.in[1] = w.in[2] = side;
-    w.kernel[1] = w.kernel[2] = kernel;
-    w.stride[1] = w.stride[2] = stride;
-    w.pad_begin[1] = w.pad_begin[2] = w.pad_end[1] = w.pad_end[2] = (ptrdiff_t)(kernel / 2);
-    w.out[1] = w.out[2] = (side + 2 * (kernel / 2) - kernel) / stride + 1;
-    w.x_stride[2] = in;
-    w.x_stride[1] = side * in;
-    std::vector<int32_t> offsets(w.taps() * w.pixels());
-    fill_taps(w, offsets.data(), w.pixels());
+    const size_t pad = kernel / 2, padded = side + 2 * pad, to = (padded - kernel) / stride + 1;
+    const bool first = in < 4;  // the image padded beforehand, a row of the kernel for a tap
     GemmS8 g;
-    g.m = w.pixels();
+    g.m = to * to;
     g.n = out;
-    g.taps = w.taps();
-    g.k = in;
+    g.taps = first ? kernel : kernel * kernel;
+    g.k = first ? kernel * in : in;
+    std::vector<int32_t> offsets(g.taps * g.m);
+    if (first) {
+        for (size_t t = 0; t < kernel; ++t)
+            for (size_t p = 0; p < g.m; ++p)
+                offsets[t * g.m + p] = (int32_t)(((p / to * stride + t) * padded + p % to * stride) * in);
+    } else {
+        Window w;
+        w.in[1] = w.in[2] = side;
+        w.kernel[1] = w.kernel[2] = kernel;
+        w.stride[1] = w.stride[2] = stride;
+        w.pad_begin[1] = w.pad_begin[2] = w.pad_end[1] = w.pad_end[2] = (ptrdiff_t)pad;
+        w.out[1] = w.out[2] = to;
+        w.x_stride[2] = in;
+        w.x_stride[1] = side * in;
+        fill_taps(w, offsets.data(), g.m);
+    }
     g.offsets = offsets.data();
-    g.offsets_ld = w.pixels();
-    return product(K, g, side * side * in, 28);
+    g.offsets_ld = g.m;
+    return product(K, g, (first ? padded * padded : side * side) * in, 28);
 }
 
 }  // namespace linnet::kernels::test

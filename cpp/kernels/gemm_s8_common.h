@@ -70,6 +70,11 @@ LINNET_INLINE const uint8_t* row_of_a(const GemmS8& g, size_t tap, size_t row) {
     return o < 0 ? (const uint8_t*)g.zero : (const uint8_t*)g.a + o;
 }
 
+static __attribute__((noinline)) void rows_of_a(const GemmS8& g, size_t tap, size_t row, size_t rows,
+                                                const uint8_t** out) noexcept {
+    for (size_t i = 0; i < rows; ++i) out[i] = row_of_a(g, tap, row + i);
+}
+
 // Bytes of a row that are turned, or too few for a group of four, wait in L1; those past n meet zero weights.
 constexpr size_t dot_chunk = 256;
 

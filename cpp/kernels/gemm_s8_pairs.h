@@ -111,7 +111,7 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     size_t group = 0;
     for (size_t tap = 0; tap < g.taps; ++tap) {
         const uint8_t* rows[MR];
-        unroll<MR>(LINNET_LAMBDA(i) { rows[i] = row_of_a(g, tap, t.row + i); });
+        rows_of_a(g, tap, t.row, MR, rows);
         for (size_t k = 0; k < g.k;) {
             size_t n = (g.k - k) & ~(size_t)3;
             alignas(32) uint8_t turned[MR * dot_chunk];

@@ -58,7 +58,7 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     const int8_t* b = (const int8_t*)g.b + t.panel * panel_bytes + dot_nr * 4;
     for (size_t tap = 0; tap < g.taps; ++tap) {
         const uint8_t* rows[MR];
-        unroll<MR>(LINNET_LAMBDA(i) { rows[i] = row_of_a(g, tap, t.row + i); });
+        rows_of_a(g, tap, t.row, MR, rows);
         for (size_t k = 0; k < g.k;) {
             const uint8_t* at[MR];
             unroll<MR>(LINNET_LAMBDA(i) { at[i] = rows[i] + k; });
@@ -116,7 +116,8 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
 
 template <int MR, int NV>
 static DotFn pick_height(size_t rows) noexcept {
-    if constexpr (MR > 1)
+    constexpr int lowest = NV < dot_nv ? dot_mr / 2 + 1 : 1;
+    if constexpr (MR > lowest)
         if (rows < MR) return pick_height<MR - 1, NV>(rows);
     return dot_tile<MR, NV, 1>;
 }
@@ -127,7 +128,7 @@ LINNET_INLINE size_t dot_panels(size_t rows) { return rows <= 2 ? small_np[rows 
 // The tile for `cols` columns, in several panels if there are more than one.
 static DotFn pick_dot(size_t rows, size_t cols) noexcept {
     if (cols > dot_nr) return rows == 1 ? dot_tile<1, dot_nv, small_np[0]> : dot_tile<2, dot_nv, small_np[1]>;
-    if (2 * cols <= dot_nr) return pick_height<dot_mr, (dot_nv + 1) / 2>(rows);
+    if (2 * cols <= dot_nr && 2 * rows > dot_mr) return pick_height<dot_mr, (dot_nv + 1) / 2>(rows);
     return pick_height<dot_mr, dot_nv>(rows);
 }
 

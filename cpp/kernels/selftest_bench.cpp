@@ -1,31 +1,13 @@
 // --bench: what the shapes of well-known models reach, as a share of the multiply-add peak measured in turns with them.
-#include <algorithm>
-#include <chrono>
-
-#include "kernels/selftest.h"
+#include "kernels/selftest_bench.h"
 
 namespace linnet::kernels::test {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 std::string sizes(std::initializer_list<size_t> all) {
     std::string text;
     for (const size_t n : all) text += (text.empty() ? "" : "x") + std::to_string(n);
     return text;
-}
-
-// Best of the runs that fit into `budget` seconds, at least one, in seconds.
-template <class F>
-double best_time(F f, double budget) {
-    double best = 1e9;
-    const auto start = Clock::now();
-    do {
-        const auto t = Clock::now();
-        f();
-        best = std::min(best, std::chrono::duration<double>(Clock::now() - t).count());
-    } while (std::chrono::duration<double>(Clock::now() - start).count() < budget);
-    return best;
 }
 
 // For each vector width: the multiply-add peak in FLOP/s, of independent chains in registers, and the rate in bytes/s
@@ -87,24 +69,9 @@ double read_rate([[maybe_unused]] const Kernels& K, size_t bytes) {
     return read_128(x.data(), x.size());
 }
 
-// What one kernel did: the best rate, and the best peak of the same moments. A machine whose clock or neighbours change
-// slows both.
-struct Result {
-    double flops = 0, bytes = 0;  // of one call: the arithmetic, and the least traffic (each operand once)
-    double seconds = 1e9, peak = 0;
-};
-
 template <class F>
 Result measure(const Kernels& K, double flops, size_t floats, F f) {
-    Result r;
-    r.flops = flops;
-    r.bytes = (double)(floats * sizeof(float));
-    f();
-    for (int turn = 0; turn < 6; ++turn) {
-        r.peak = std::max(r.peak, fma_peak(K));
-        r.seconds = std::min(r.seconds, best_time(f, 15e-3));
-    }
-    return r;
+    return measure_against([&] { return fma_peak(K); }, flops, (double)(floats * sizeof(float)), f);
 }
 
 Result gemm(const Kernels& K, size_t m, size_t n, size_t k, size_t variant = 1) {
@@ -125,24 +92,6 @@ Result gemm(const Kernels& K, size_t m, size_t n, size_t k, size_t variant = 1) 
     g.ldc = (ptrdiff_t)n;
     g.epilogue = {steps.data(), steps.size()};
     return measure(K, 2.0 * (double)(m * n * k), m * k + k * n + m * n, [&] { K.gemm_f32(g, 0, m, 0, panels); });
-}
-
-Result gemm_s8(const Kernels& K, size_t m, size_t n, size_t k) {
-    std::vector<uint8_t> a(m * k, 3);
-    std::vector<int8_t> b(n * k, 5);
-    const size_t panels = (n + K.gemm_s8_cols - 1) / K.gemm_s8_cols;
-    std::vector<int32_t> packed(K.pack_b_s8_size(1, k, n) / 4), c(m * n);
-    K.pack_b_s8({1, k, n, 0, (ptrdiff_t)n, 1}, b.data(), packed.data(), 0, panels);
-    GemmS8 g;
-    g.m = m;
-    g.n = n;
-    g.k = k;
-    g.a = a.data();
-    g.lda = (ptrdiff_t)k;
-    g.b = packed.data();
-    g.c = c.data();
-    g.ldc = (ptrdiff_t)n;
-    return measure(K, 2.0 * (double)(m * n * k), (m * k + k * n) / 4 + m * n, [&] { K.gemm_s8(g, 0, m, 0, panels); });
 }
 
 // A product that reads its weights once, of 4 or 8 bits in blocks of 32.
@@ -255,82 +204,6 @@ Result depthwise(const Kernels& K, size_t h, size_t channels, size_t k, size_t s
                    [&] { K.depthwise_f32(d, 0, d.out_h); });
 }
 
-Result depthwise_s8(const Kernels& K, size_t h, size_t channels, size_t k, size_t s) {
-    DepthwiseS8 d;
-    d.in_h = d.in_w = h;
-    d.channels = channels;
-    d.kernel_h = d.kernel_w = k;
-    d.stride_h = d.stride_w = s;
-    d.pad_top = d.pad_left = (ptrdiff_t)(k / 2);
-    d.out_h = d.out_w = (h + 2 * (k / 2) - k) / s + 1;
-    const std::vector<uint8_t> x(h * h * channels, 3), zero(channels, 5);
-    const std::vector<int16_t> w(k * k * channels, 7);
-    const std::vector<float> scale(channels, 0.01f);
-    const std::vector<int32_t> bias(channels, 9);
-    std::vector<int32_t> packed(K.pack_depthwise_s8_size(k, k, channels, false) / 4 + 1);
-    K.pack_depthwise_s8(k, k, channels, false, w.data(), 1, (ptrdiff_t)(k * k), packed.data());
-    std::vector<uint8_t> y(d.out_h * d.out_w * channels);
-    d.x = x.data();
-    d.x_zero = 5;
-    d.x_stride = d.y_stride = (ptrdiff_t)channels;
-    d.x_row_stride = (ptrdiff_t)(channels * h);
-    d.w = packed.data();
-    d.zero = zero.data();
-    d.bias = bias.data();
-    d.y = y.data();
-    d.y_row_stride = (ptrdiff_t)(channels * d.out_w);
-    d.bytes.scale = scale.data();
-    return measure(K, 2.0 * (double)(y.size() * k * k), (x.size() + w.size() + y.size()) / 4,
-                   [&] { K.depthwise_s8(d, 0, d.out_h); });
-}
-
-// A block of 48 tiles, inside an image: the multiply-adds that the direct sum takes.
-Result winograd_s8(const Kernels& K, size_t k) {
-    constexpr size_t tiles = 48, wide = 12, row = 2 * wide + 2;
-    const std::vector<uint8_t> x(row * (2 * tiles / wide + 2) * k, 3);
-    const std::vector<int8_t> filters(k * k * 9, 5);
-    const std::vector<float> scale(k, 0.001f);
-    const size_t panels = (k + K.winograd_s8_cols - 1) / K.winograd_s8_cols;
-    std::vector<int32_t> packed(K.pack_winograd_s8_size(k, k) / 4), rows(tiles * 4);
-    K.pack_winograd_s8(k, k, filters.data(), packed.data(), 0, panels);
-    std::vector<const void*> pixels(tiles * 16);
-    for (size_t t = 0; t < tiles; ++t)
-        for (size_t i = 0; i < 16; ++i) {
-            pixels[t * 16 + i] = x.data() + ((t / wide * 2 + i / 4) * row + t % wide * 2 + i % 4) * k;
-            if (i < 4) rows[t * 4 + i] = (int32_t)((t / wide * 2 + i / 2) * 2 * wide + t % wide * 2 + i % 2);
-        }
-    std::vector<uint8_t> y(tiles * 4 * k), scratch(K.winograd_s8_scratch(tiles, k) + 64);
-    WinogradS8 w;
-    w.tiles = tiles;
-    w.k = w.n = k;
-    w.pixels = pixels.data();
-    w.w = packed.data();
-    w.scratch = scratch.data() + (-(uintptr_t)scratch.data() & 63);
-    w.rows = rows.data();
-    w.y = y.data();
-    w.ldy = (ptrdiff_t)k;
-    w.bytes.scale = scale.data();
-    return measure(K, 2.0 * (double)(y.size() * 9 * k), packed.size() + (x.size() + y.size()) / 4,
-                   [&] { K.winograd_s8(w, 0, panels); });
-}
-
-Result pair_bytes(const Kernels& K, bool multiply) {
-    const std::vector<uint8_t> a(4096, 3), b(4096, 5);
-    std::vector<uint8_t> y(4096);
-    PairBytes p;
-    p.cols = 4096;
-    p.a = a.data();
-    p.b = b.data();
-    p.y = y.data();
-    return measure(K, 4096, 3 * 1024, [&] { (multiply ? K.mul_bytes : K.add_bytes)(p); });
-}
-
-Result map_bytes(const Kernels& K) {
-    const std::vector<uint8_t> x(4096, 3), table(256, 7);
-    std::vector<uint8_t> y(4096);
-    return measure(K, 4096, 2 * 1024, [&] { K.map_bytes(4096, x.data(), table.data(), y.data()); });
-}
-
 Result map(const Kernels& K, Unary fn) {
     Random rng;
     const auto x = random_floats(rng, 4096, 0.1f, 3);
@@ -341,6 +214,11 @@ Result map(const Kernels& K, Unary fn) {
 // {m, n, k}
 constexpr size_t gemms[][3] = {{256, 256, 256}, {1024, 1024, 1024}, {1, 1000, 2048}, {1, 256, 256}, {1, 384, 384},
                                {2, 512, 512},   {3, 512, 512},      {4, 512, 512},   {5, 512, 512}, {128, 3072, 768}};
+
+// In int8, those of transformers and of a classifier's last layer among them.
+constexpr size_t gemms_s8[][3] = {{784, 128, 128}, {196, 256, 1024}, {49, 960, 320},   {784, 512, 128},
+                                  {128, 384, 384}, {128, 1536, 384}, {128, 384, 1536}, {197, 1536, 384},
+                                  {8, 512, 512},   {1, 1000, 2048}};
 
 // The 1 x 1 convolutions of two models: {pixels, channels out, channels in}.
 constexpr size_t mobilenetv2[][3] = {{12544, 16, 32}, {12544, 96, 16}, {3136, 24, 96}, {3136, 144, 24}, {3136, 24, 144},
@@ -393,8 +271,8 @@ void bench(const Kernels& K, bool json) {
             std::printf("  %-17s %-20s %8.1f GFLOP/s %5.1f GB/s\n", group, shape.c_str(), 1e-9 * rate,
                         1e-9 * r.bytes / r.seconds);
         else
-            std::printf("  %-17s %-20s %8.1f GFLOP/s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
-                        100 * rate / r.peak);
+            std::printf("  %-17s %-20s %8.1f %s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
+                        std::strncmp(group, "int8", 4) ? "GFLOP/s" : "Gop/s", r.peak > 0 ? 100 * rate / r.peak : 0);
         std::fflush(stdout);
     };
     for (const size_t kilobytes : {16, 256, 8192}) {  // from L1, from L2, from L3 where there is one
@@ -415,11 +293,18 @@ void bench(const Kernels& K, bool json) {
         report(d[3] == 1 ? "depthwise" : "depthwise s2", sizes({d[0], d[1], d[2], d[3]}),
                depthwise(K, d[0], d[1], d[2], d[3], 1));
     report("depthwise gelu", sizes({14, 480, 5, 1}), depthwise(K, 14, 480, 5, 1, 6));
-    report("gemm int8", sizes({784, 128, 512}), gemm_s8(K, 784, 128, 512));
+    for (const auto& g : gemms_s8) report("int8", sizes({g[0], g[1], g[2]}), gemm_s8(K, g[0], g[1], g[2], 28));
+    for (const auto& g : gemms_s8)
+        report("int8 full range", sizes({g[0], g[1], g[2]}), gemm_s8(K, g[0], g[1], g[2], 70));
+    for (const auto& g : mobilenetv2)
+        report("int8 mobilenet", sizes({g[0], g[1], g[2]}), gemm_s8(K, g[0], g[1], g[2], 28));
+    for (const auto& g : resnet50) report("int8 resnet", sizes({g[0], g[1], g[2]}), gemm_s8(K, g[0], g[1], g[2], 28));
+    for (const auto& c : convs)
+        report("int8 conv", sizes({c[0], c[1], c[2], c[3], c[4]}), conv_s8(K, c[0], c[1], c[2], c[3], c[4]));
     for (const auto& d : depthwises)
-        report(d[3] == 1 ? "depthwise int8" : "depthwise int8 s2", sizes({d[0], d[1], d[2], d[3]}),
+        report(d[3] == 1 ? "int8 depthwise" : "int8 depthwise s2", sizes({d[0], d[1], d[2], d[3]}),
                depthwise_s8(K, d[0], d[1], d[2], d[3]));
-    for (const size_t k : {64, 128, 256}) report("winograd int8", sizes({k, k}), winograd_s8(K, k));
+    for (const size_t k : {64, 128, 256}) report("int8 winograd", sizes({k, k}), winograd_s8(K, k));
     for (const auto& g : narrow_gemms)
         report("gemm narrow", sizes({g[0], g[1], g[2], g[3]}), gemm_bits(K, g[0], g[1], g[2], g[3]));
     for (const bool narrow : {false, true}) {

@@ -317,10 +317,13 @@ static void depthwise_s8(const DepthwiseS8& d, size_t row_begin, size_t row_end)
     const size_t vectors = (d.channels + lanes - 1) / lanes, w_step = dw8_vector(units, parts);
     const bool flip = d.x_signed != taps_are_signed;
     const int32_t x_zero = d.x_zero + (!flip ? 0 : taps_are_signed ? -128 : 128);
-    const size_t whole = dw8_wide * ((d.out_w + dw8_wide - 1) / dw8_wide);  // columns in whole tiles
-    if (d.kernel_h == 3 && taps == 3 && d.stride_w == d.stride_h && d.stride_w <= 2 && d.dilation_h == 1 &&
-        d.dilation_w == 1 && parts == 1 && d.channels >= (size_t)lanes && 5 * d.out_w >= 4 * whole)
-        return (d.stride_w == 1 ? dw8_three_by_three<1> : dw8_three_by_three<2>)(d, row_begin, row_end, flip, x_zero);
+    if constexpr (tap_group > 1) {
+        const size_t whole = dw8_wide * ((d.out_w + dw8_wide - 1) / dw8_wide);  // columns in whole tiles
+        if (d.kernel_h == 3 && taps == 3 && d.stride_w == d.stride_h && d.stride_w <= 2 && d.dilation_h == 1 &&
+            d.dilation_w == 1 && parts == 1 && d.channels >= (size_t)lanes && 5 * d.out_w >= 4 * whole)
+            return (d.stride_w == 1 ? dw8_three_by_three<1> : dw8_three_by_three<2>)(d, row_begin, row_end, flip,
+                                                                                     x_zero);
+    }
     const auto span_of = [&](size_t cols) { return (cols - 1) * d.stride_w + (taps - 1) * d.dilation_w + 1; };
     // What does not fit into x, not even for one tile, is done tap by tap.
     const bool by_taps = packed * span_of(dw8_wide) > dw8_units;

@@ -10,23 +10,17 @@ namespace {
 
 // Operations/s of ten independent chains of the instructions TEXT, which multiply and add PRODUCTS pairs of bytes, in
 // registers.
-#define LINNET_CHAINS_S8(NAME, TARGET, VECTOR, CONSTRAINT, PRODUCTS, TEXT)                                            \
-    TARGET __attribute__((noinline)) void chains_##NAME(int rounds) {                                                 \
-        VECTOR acc[10] = {}, t = {}, a = {}, b = {};                                                                  \
-        for (int i = 0; i < rounds; ++i) {                                                                            \
-            LINNET_CHAIN(TEXT, CONSTRAINT, 0)                                                                         \
-            LINNET_CHAIN(TEXT, CONSTRAINT, 1)                                                                         \
-            LINNET_CHAIN(TEXT, CONSTRAINT, 2)                                                                         \
-            LINNET_CHAIN(TEXT, CONSTRAINT, 3) LINNET_CHAIN(TEXT, CONSTRAINT, 4) LINNET_CHAIN(TEXT, CONSTRAINT, 5)     \
-                LINNET_CHAIN(TEXT, CONSTRAINT, 6) LINNET_CHAIN(TEXT, CONSTRAINT, 7) LINNET_CHAIN(TEXT, CONSTRAINT, 8) \
-                    LINNET_CHAIN(TEXT, CONSTRAINT, 9)                                                                 \
-        }                                                                                                             \
-    }                                                                                                                 \
-    double peak_##NAME() {                                                                                            \
-        constexpr int rounds = 5000;                                                                                  \
-        return 2.0 * 10 * PRODUCTS * rounds / best_time([] { chains_##NAME(rounds); }, 3e-3);                         \
+#define LINNET_CHAINS_S8(NAME, TARGET, VECTOR, CONSTRAINT, PRODUCTS, TEXT)                         \
+    TARGET __attribute__((noinline)) void chains_##NAME(int rounds) {                              \
+        VECTOR acc[10] = {}, t = {}, a = {}, b = {};                                               \
+        for (int i = 0; i < rounds; ++i)                                                           \
+            _Pragma("GCC unroll 10") for (int j = 0; j < 10; ++j) __asm__ volatile(                \
+                TEXT : "+" CONSTRAINT(acc[j]), "=&" CONSTRAINT(t) : CONSTRAINT(a), CONSTRAINT(b)); \
+    }                                                                                              \
+    double peak_##NAME() {                                                                         \
+        constexpr int rounds = 5000;                                                               \
+        return 2.0 * 10 * PRODUCTS * rounds / best_time([] { chains_##NAME(rounds); }, 3e-3);      \
     }
-#define LINNET_CHAIN(TEXT, C, I) __asm__ volatile(TEXT : "+" C(acc[I]), "=&" C(t) : C(a), C(b));
 
 #if defined(__x86_64__)
 LINNET_CHAINS_S8(vnni, __attribute__((target("avx512f,avx512vnni"))), __m512i, "v", 64, "vpdpbusd %3, %2, %0")

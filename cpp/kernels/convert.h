@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/map.h"
+#include "kernels/to_bytes.h"
 
 namespace linnet::kernels::LINNET_ISA {
 
@@ -94,8 +95,40 @@ LINNET_INLINE void saturate_loop(size_t n, T* y, F value) {
     }
 }
 
+// round_half_even(x / scale) + zero in 0..255, less `flip` bits. The quotient is that of a true division: a reciprocal
+// that is rounded right, and two remainders that fma gives exactly (Markstein's theorem).
+static __attribute__((noinline)) void quantize_by_one(size_t n, const float* x, float scale, int32_t zero, uint8_t flip,
+                                                      uint8_t* y) noexcept {
+    const f32 s = splat(scale), r = splat(1.0f / scale), most = splat(1024.0f * scale);
+    const auto quotient = LINNET_LAMBDA(v) {
+        v = select(is_nan(v), splat(0.0f), v);
+        v = min(max(v, -most), most);  // far beyond every clamp, and where nothing overflows
+        f32 q = v * r;
+        q = fma(fma(-q, s, v), r, q);
+        return fma(fma(-q, s, v), r, q);
+    };
+    const u8x flips = u8x{} + flip;
+    for (size_t i = 0; i < n; i += byte_lanes) {
+        const float* in = x + i;
+        float room[byte_lanes];
+        const size_t left = n - i;
+        if (left < byte_lanes) {
+            for (size_t k = 0; k < byte_lanes; ++k) room[k] = k < left ? in[k] : 0.0f;
+            in = room;
+        }
+        i32 q[4];
+        unroll<4>(LINNET_LAMBDA(j) { q[j] = to_int(quotient(load(in + j * lanes))); });
+        const u8x bytes = pack_bytes(q[0], q[1], q[2], q[3], zero) ^ flips;
+        __builtin_memcpy(y + i, &bytes, left < byte_lanes ? left : byte_lanes);
+    }
+}
+
 template <class Lanes, class T>
 LINNET_INLINE void quantize(size_t n, const float* x, const float* scale, size_t ss, const T* zero, size_t zs, T* y) {
+    if (fma_rounds_once && ss == 0 && (zs == 0 || !zero) && *scale > 0x1p-60f && *scale < 0x1p60f) {
+        constexpr int32_t up = (T)-1 < 0 ? 128 : 0;
+        return quantize_by_one(n, x, *scale, (zero ? *zero : 0) + up, (uint8_t)up, (uint8_t*)y);
+    }
     saturate_loop(
         n, y, [&](size_t i) __attribute__((always_inline)) {
             return near_byte(load_some(x + i, n - i) / scales_at(scale, ss, i, n), zeros_at<Lanes>(zero, zs, i, n));

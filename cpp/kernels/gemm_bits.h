@@ -25,11 +25,14 @@ static void pack_b_bits(const PackB& s, size_t bits, const int8_t* b, void* out,
         const size_t n0 = p * gemm_nr, cols = s.n - n0 < gemm_nr ? s.n - n0 : gemm_nr;
         for (size_t c = 0; c < cols; ++c) {
             const int8_t* in = b + (ptrdiff_t)(n0 + c) * s.n_stride;
-            for (size_t k = 0; k < s.k; ++k) {
-                const uint8_t v = (uint8_t)in[(ptrdiff_t)k * s.k_stride];
-                if (bits == 8) o[k * gemm_nr + c] = v;
-                else o[(k / 8 * gemm_nr + c) * 4 + k % 8 / 2] |= (uint8_t)(((v ^ 8) & 15) << k % 2 * 4);
-            }
+            const auto value = [&](size_t k) { return (uint8_t)in[(ptrdiff_t)k * s.k_stride]; };
+            if (bits == 8)
+                for (size_t k = 0; k < s.k; ++k) o[k * gemm_nr + c] = value(k);
+            else
+                for (size_t k = 0; k < s.k; k += 2) {
+                    const int low = value(k) & 15, high = k + 1 < s.k ? value(k + 1) & 15 : 0;
+                    o[(k / 8 * gemm_nr + c) * 4 + k % 8 / 2] = (uint8_t)((low | high << 4) ^ 0x88);
+                }
         }
     }
 }

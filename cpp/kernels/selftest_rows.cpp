@@ -344,6 +344,33 @@ void test_convert(const Kernels& K, Tally& tally) {
             }
             tally.check(good && u.intact() && s.intact(), name("requantize n step", {n, (size_t)step}));
         }
+    // Quotients a few units in the last place from the middle between two steps, by one scale for all.
+    for (size_t turn = 0; turn < 400; ++turn) {
+        constexpr size_t n = 301;
+        const float scale = turn == 0   ? 0x1p-70f
+                            : turn == 1 ? std::nextafter(1.0f, 0.0f)
+                                        : std::ldexp(rng.uniform(1, 2), (int)rng.below(100) - 50);
+        Edged<float> x(n);
+        for (float& v : x) {
+            v = ((float)rng.below(400) - 200 + 0.5f) * scale;
+            for (size_t steps = rng.below(4); steps > 0; --steps)
+                v = std::nextafter(v, turn % 2 ? INFINITY : -INFINITY);
+        }
+        x[0] = NAN, x[1] = INFINITY, x[2] = -3e38f;
+        const auto zu = (uint8_t)rng.next();
+        const auto zs = (int8_t)rng.next();
+        Guarded<uint8_t> u(n);
+        Guarded<int8_t> s(n);
+        K.quantize_u8(n, x.data(), &scale, 0, &zu, 0, u.data());
+        K.quantize_s8(n, x.data(), &scale, 0, &zs, 0, s.data());
+        bool good = u.intact() && s.intact();
+        for (size_t i = 0; i < n; ++i) {
+            const float quotient = x[i] / scale, q = quotient != quotient ? 0 : std::nearbyint(quotient);
+            good = good && u[i] == std::min(255.0f, std::max(0.0f, q + zu)) &&
+                   s[i] == std::min(127.0f, std::max(-128.0f, q + zs));
+        }
+        tally.check(good, name("quantize near the middle, turn", {turn}));
+    }
 }
 
 }  // namespace linnet::kernels::test

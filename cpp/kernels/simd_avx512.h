@@ -27,6 +27,7 @@ constexpr bool dot_wants_signed = false;
 LINNET_INLINE f32 splat(float x) { return _mm512_set1_ps(x); }
 LINNET_INLINE i32 splat_i(int32_t x) { return (i32)_mm512_set1_epi32(x); }
 LINNET_INLINE f32 fma(f32 a, f32 b, f32 c) { return _mm512_fmadd_ps(a, b, c); }
+constexpr bool fma_rounds_once = true;
 LINNET_INLINE f32 max(f32 a, f32 b) { return _mm512_max_ps(a, b); }
 LINNET_INLINE f32 min(f32 a, f32 b) { return _mm512_min_ps(a, b); }
 // Makes v a register: GCC otherwise repeats a load at every use, or moves it where registers are short.

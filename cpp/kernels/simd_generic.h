@@ -22,6 +22,7 @@ constexpr bool dot_wants_signed = false;
 LINNET_INLINE f32 splat(float x) { return f32{x, x, x, x}; }
 LINNET_INLINE i32 splat_i(int32_t x) { return i32{x, x, x, x}; }
 LINNET_INLINE f32 fma(f32 a, f32 b, f32 c) { return a * b + c; }
+constexpr bool fma_rounds_once = false;
 // If either is NaN: max and min return b, on every table but NEON, where a NaN of either side is kept.
 LINNET_INLINE f32 max(f32 a, f32 b) { return a > b ? a : b; }
 LINNET_INLINE f32 min(f32 a, f32 b) { return a < b ? a : b; }

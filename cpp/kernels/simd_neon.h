@@ -27,6 +27,7 @@ constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
 LINNET_INLINE f32 splat(float x) { return vdupq_n_f32(x); }
 LINNET_INLINE i32 splat_i(int32_t x) { return vdupq_n_s32(x); }
 LINNET_INLINE f32 fma(f32 a, f32 b, f32 c) { return vfmaq_f32(c, a, b); }
+constexpr bool fma_rounds_once = true;
 LINNET_INLINE f32 max(f32 a, f32 b) { return vmaxq_f32(a, b); }
 LINNET_INLINE f32 min(f32 a, f32 b) { return vminq_f32(a, b); }
 // Makes v a register: GCC otherwise repeats a load at every use, or moves it where registers are short.

@@ -46,16 +46,20 @@ struct Source {
     }
     // Columns [begin, end) of b, signed, as [column][k].
     void columns(const Tensor& b, int64_t begin, int64_t end, int8_t* to) const {
-        for (int64_t column = begin; column < end; ++column)
-            for (int64_t i = 0; i < k; ++i, ++to) {
-                int value;
-                if (packed) value = field(b.as<uint8_t>(), row_bytes, column, i);
-                else value = value_of(b, k_axis == 0 ? i * n + column : column * k + i);
-                *to = static_cast<int8_t>(value - centre);
+        const auto* bytes = b.as<uint8_t>();
+        for (int64_t column = begin; column < end; ++column, to += k) {
+            if (packed && bits == 4) {
+                const uint8_t* row = bytes + column * row_bytes;
+                for (int64_t i = 0; i < k; ++i) to[i] = static_cast<int8_t>((row[i / 2] >> (i % 2 * 4) & 15) - centre);
+            } else if (packed) {
+                for (int64_t i = 0; i < k; ++i)
+                    to[i] = static_cast<int8_t>(field(bytes, row_bytes, column, i) - centre);
+            } else {  // a byte each, sign-extended where there is a sign
+                const uint8_t* first = bytes + (k_axis == 0 ? column : column * k);
+                const int64_t step = k_axis == 0 ? n : 1;
+                for (int64_t i = 0; i < k; ++i) to[i] = static_cast<int8_t>(first[i * step] - centre);
             }
-    }
-    static int value_of(const Tensor& t, int64_t i) {
-        return t.dtype == DType::u8 || t.dtype == DType::u4 ? t.as<uint8_t>()[i] : t.as<int8_t>()[i];
+        }
     }
     // Where the scale or zero point of a block and column is among `count`.
     int64_t parameter(int64_t count, int64_t b, int64_t column) const {

@@ -119,9 +119,17 @@ struct Scaling {
 
     // The scales of the columns of a row.
     void of_row(int64_t row, int64_t slot, int64_t columns, float* to) const {
+        const auto& kernels = kernels::kernels();
         const float of_row = alpha * float_at(*a_scale, row % a_scale->count());
         const int64_t count = b_scale->count(), first = count > columns ? slot * columns : 0;
-        for (int64_t j = 0; j < columns; ++j) to[j] = of_row * float_at(*b_scale, first + j % count) / divisor;
+        const auto n = static_cast<size_t>(columns);
+        if (b_scale->dtype == DType::f32) {
+            const size_t step = count == 1 ? 0 : 1;
+            kernels.binary_f32(kernels::Binary::mul, n, b_scale->as<float>() + first, step, &of_row, 0, to);
+        } else {
+            for (int64_t j = 0; j < columns; ++j) to[j] = of_row * float_at(*b_scale, first + (count == 1 ? 0 : j));
+        }
+        if (divisor != 1) kernels.binary_f32(kernels::Binary::div, n, to, 1, &divisor, 0, to);
     }
 };
 

@@ -42,7 +42,10 @@ def output_noise(before: onnx.ModelProto, after: onnx.ModelProto, seed: int = 9)
 
 
 def assert_same_steps(made: onnx.ModelProto, feeds: list[dict[str, Any]]) -> None:
-    """Every byte tensor is the same in Linnet and in onnxruntime up to one step (a tie that rounds the other way)."""
+    """Byte tensors are the same in Linnet and in onnxruntime up to one step: a tie that rounds the other way.
+
+    What is computed from such a step may differ more, on average by less than half a step.
+    """
     names = [n.output[0] for n in made.graph.node if n.op_type == "QuantizeLinear"]
     assert names
     options = linnet.SessionOptions()._to_core()
@@ -53,11 +56,17 @@ def assert_same_steps(made: onnx.ModelProto, feeds: list[dict[str, Any]]) -> Non
     for sample in feeds:
         expected = theirs(sample)
         given = dict(zip([o["name"] for o in own.outputs()], own.run(sample), strict=True))
-        for name in names:
-            assert given[name].dtype == expected[name].dtype
-            steps = np.abs(given[name].astype(int) - expected[name].astype(int))
-            assert steps.max() <= 1, name
-            assert np.mean(steps != 0) < 0.02, name
+        touched: set[str] = set()  # values that follow from a step that is not the same
+        for each in made.graph.node:
+            name = each.output[0]
+            follows = not touched.isdisjoint(each.input)
+            if name in names:
+                assert given[name].dtype == expected[name].dtype
+                steps = np.abs(given[name].astype(int) - expected[name].astype(int))
+                assert steps.mean() < 0.5 if follows else steps.max() <= 1, name
+                assert follows or np.count_nonzero(steps) <= 2 + 0.02 * steps.size, name
+                follows = bool(steps.any())
+            touched |= set(each.output) if follows else set()
         # Fused into integer steps, the model gives what it gives with its inner values in sight.
         outputs = [o.name for o in plain.get_outputs()]
         for name, value in zip(outputs, plain.run(None, sample), strict=True):

@@ -195,6 +195,6 @@ def test_a_model_without_weights_is_refused() -> None:
 
 def test_weights_that_are_no_numbers_are_refused() -> None:
     b = Builder(["n", 8])
-    model = b.model(b.node("MatMul", "x", b.constant(np.full((8, 40), np.inf, np.float32))))
+    model = b.model(b.node("MatMul", "x", b.constant(np.full((8, 400), np.inf, np.float32))))
     with pytest.raises(linnet.InvalidArgument, match="NaN or infinity"):
         cluster(model)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from integer_model import Model, Real, add, average, conv_sums, multiply, requantize
 
 import linnet
+from integer_model import Model, Real, add, average, conv_sums, multiply, requantize
 from linnet import _core
 
 U8, S8 = np.uint8, np.int8

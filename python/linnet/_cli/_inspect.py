@@ -160,7 +160,9 @@ def _print(facts: dict[str, Any]) -> None:
                 print(f"  {n:4d} × {text}")
     if facts["integer_steps"] or facts["float_nodes"]:
         floats = facts["float_nodes"]
-        print(f"\nQuantized   {_many(facts['integer_steps'], 'step')} in integers, {_many(len(floats), 'node')} in float")
+        print(
+            f"\nQuantized   {_many(facts['integer_steps'], 'step')} in integers, {_many(len(floats), 'node')} in float"
+        )
         if floats:
             rows = [[n["op"], _text.shorten(n["name"], 40), n["why"]] for n in floats[:40]]
             print(_text.table(["stays float", "name", "why"], rows, left=(0, 1, 2)))

@@ -21,6 +21,9 @@ from linnet.compress._select import Layer
 
 Array = npt.NDArray[np.generic]
 
+LEAST = 1024
+"""Tensors of fewer weights are only coded when they are asked for: they are a small part of a file, and sensitive."""
+
 NIBBLE = 16
 """Up to that many codes an index takes four bits; more take eight."""
 
@@ -80,7 +83,8 @@ def cluster(
         codes: how many values a codebook has, 2 to 256.
         per: "tensor" for one codebook each, "channel" for one for each output.
         layers: patterns for names, weights or kinds of what to code (``"Conv 3x3"``, ``"Gather"``); by default every
-            weight of convolutions, dense and recurrent layers and every table that Gather reads.
+            weight of convolutions, dense and recurrent layers and every table that Gather reads, from `LEAST` elements
+            on.
         exclude: patterns of what to leave alone.
         data, metric, labels: what the report measures, as for `linnet.compress.quantize`.
         progress: is called with what is being done and how much of it is (0..1).
@@ -235,8 +239,10 @@ def _chosen(
                 name = tensor.name if place == 2 else node.name or node.output[0]
                 found[tensor.name] = Layer(name, node.op_type, node.op_type, tensor.name, shape, axis, 1)
     every = [layer for layer in found.values() if layer.weight not in outputs]
-    patterns = ["*"] if wanted is None and every else wanted
-    return _select.chosen(every, patterns, exclude)
+    chosen, kept = _select.chosen(every, ["*"] if wanted is None and every else wanted, exclude)
+    small = [layer for layer in chosen if wanted is None and layer.size < LEAST]
+    kept |= {layer.name: f"it has fewer than {LEAST} weights" for layer in small}
+    return [layer for layer in chosen if layer not in small], kept
 
 
 def _per_axis(known: dict[str, onnx.TensorProto], node: onnx.NodeProto) -> bool:

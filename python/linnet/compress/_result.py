@@ -114,6 +114,11 @@ def opened(model: Any) -> onnx.ModelProto:
         raise _errors.InvalidGraph(f"{name} has no nodes")
     own = onnx.ModelProto()
     own.CopyFrom(given)
+    if own.ir_version < 4:  # such files list their constants among the inputs, and new ones would have to be, too
+        known = _layers.initializers(own.graph)
+        for value in [value for value in own.graph.input if value.name in known]:
+            own.graph.input.remove(value)
+        own.ir_version = 4
     _layers.constants_to_initializers(own.graph)
     return own
 

@@ -27,10 +27,9 @@ def tf2onnx_style() -> onnx.ModelProto:
     def pair(x: str, scale: Any, dtype: Any, zero: int = 0, axis: int | None = None) -> str:
         scales = b.constant(np.asarray(scale, np.float32))
         zeros = b.constant(np.full(np.shape(scale), zero, dtype))
-        attributes = {} if axis is None else {"axis": axis}
-        return b.node(
-            "DequantizeLinear", b.node("QuantizeLinear", x, scales, zeros, **attributes), scales, zeros, **attributes
-        )
+        more = {} if axis is None else {"axis": axis}
+        quantized = b.node("QuantizeLinear", x, scales, zeros, **more)
+        return b.node("DequantizeLinear", quantized, scales, zeros, **more)
 
     def conv(x: str, inputs: int, outputs: int, groups: int, out_scale: float) -> str:
         weight = rng.normal(0, 0.3, (outputs, inputs // groups, 3, 3)).astype(np.float32)
@@ -105,7 +104,7 @@ def test_it_runs_as_integers(made: Any) -> None:
     plan = _core.plan(session._core, {given.name: list(x.shape)})
     heavy = ("Conv", "MatMul", "Gemm")
     assert [n for n in plan["float_nodes"] if n["op"] in heavy] == []
-    products = [s["op"] for s in plan["steps"] if any(word in s["op"] for word in heavy)]
+    products = [s["op"] for s in plan["nodes"] if any(word in s["op"] for word in heavy)]
     assert len(products) == sum(node.op_type in heavy for node in model.graph.node)
     assert all(_INTEGER.match(op) for op in products), products
     options = onnxruntime.SessionOptions()

@@ -21,6 +21,7 @@ from linnet.compress._data import Feeds, Samples
 from linnet.compress._data import labels as read_labels
 from linnet.compress._metric import Metric, Run, UserMetric, accuracy, agreement, signal_to_noise
 from linnet.compress._report import Report, Section, machine, measure
+from linnet.compress._unpack import unpack_weights
 
 Progress = Callable[[str, float], None]
 """Is called with what is being done and how much of it is (0..1)."""
@@ -101,7 +102,7 @@ class Result:
 
 
 def opened(model: Any) -> onnx.ModelProto:
-    """A copy of the model to change, its constants all initializers.
+    """A copy of the model to change, its constants and the weights that are made of constants all initializers.
 
     Args:
         model: a path, the bytes of a file, or an ``onnx.ModelProto``.
@@ -120,6 +121,7 @@ def opened(model: Any) -> onnx.ModelProto:
             own.graph.input.remove(value)
         own.ir_version = 4
     _layers.constants_to_initializers(own.graph)
+    unpack_weights(own)
     return own
 
 

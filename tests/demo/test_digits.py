@@ -145,8 +145,7 @@ def test_pruned_digits_have_their_blocks_of_zeros(tmp_path: Path) -> None:
     weights = {w.shape: w for w in tensors if w.ndim >= 2}
     dense = weights[128, 1152]
     assert sum(int((w == 0).sum()) for w in weights.values()) >= 0.795 * sum(w.size for w in weights.values())
-    blocks = dense.reshape(32, 4, 1152) != 0
-    assert np.array_equal(blocks.any(1), blocks.all(1))
+    assert (dense == 0).reshape(32, 4, 1152).all(1).mean() >= 0.79  # whole blocks, not as many single weights
     assert all(len(np.unique(w)) <= 16 for w in weights.values())
 
 

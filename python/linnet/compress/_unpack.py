@@ -53,12 +53,7 @@ def _chain(name: str, makers: dict[str, onnx.NodeProto], constants: set[str]) ->
         if not at or at in constants:
             continue
         node = makers.get(at)
-        if (
-            node is None
-            or node.op_type in KEPT
-            or len(node.output) != 1
-            or any(a.HasField("g") for a in node.attribute)
-        ):
+        if node is None or node.op_type in KEPT or len(node.output) != 1 or _layers.captured(node):
             return []
         if node not in found:
             found.append(node)

@@ -1,3 +1,4 @@
+// Runs that are watched: the elements of inner values are counted, or compared with those of another model.
 #include "compress/calibrate.h"
 
 #include <algorithm>

@@ -87,6 +87,45 @@ def convolutional(opset: int = 17, seed: int = 0) -> onnx.ModelProto:
     return model(nodes, constants, {"x": ["n", 3, 12, 12]}, {"y": ["n", 5]}, opset)
 
 
+def moving(seed: int = 0) -> onnx.ModelProto:
+    """One-dimensional convolutions around Split, Slice, Pad, Transpose, Concat with a constant, AveragePool."""
+    rng = np.random.default_rng(seed)
+    make = helper.make_node
+    nodes = [
+        make("MaxPool", ["x"], ["p0"], "input_pool", kernel_shape=[2], strides=[2]),
+        make("Conv", ["p0", "w1"], ["c1"], "conv1"),
+        make("LeakyRelu", ["c1"], ["l1"], "leaky", alpha=0.1),
+        make("Split", ["l1", "parts"], ["s1", "s2"], "split", axis=1),
+        make("Slice", ["s1", "starts", "ends", "axes"], ["t1"], "slice"),
+        make("Pad", ["t1", "pads"], ["d1"], "pad"),
+        make("Sub", ["d1", "s2"], ["a1"], "difference"),
+        make("Concat", ["a1", "fixed", "s2"], ["j1"], "concat", axis=1),
+        make("Transpose", ["j1"], ["t2"], "turn", perm=[0, 2, 1]),
+        make("Transpose", ["t2"], ["t3"], "turn_back", perm=[0, 2, 1]),
+        make("AveragePool", ["t3"], ["v1"], "average", kernel_shape=[2], strides=[2]),
+        make("Conv", ["v1", "w2", "b2"], ["c2"], "conv2"),
+        make("HardSigmoid", ["c2"], ["h2"], "hard_sigmoid"),
+        make("Mul", ["c2", "h2"], ["m2"], "hard_swish"),
+        make("Mul", ["m2", "factor"], ["m3"], "half"),
+        make("Conv", ["m3", "w3"], ["y"], "conv3"),
+        make("Softmax", ["c2"], ["z"], "chances", axis=1),
+    ]
+    constants = {
+        "w1": weights(rng, 8, 3, 3),
+        "parts": np.array([4, 4]),
+        "starts": np.array([1]),
+        "ends": np.array([13]),
+        "axes": np.array([2]),
+        "pads": np.array([0, 0, 1, 0, 0, 1]),
+        "fixed": rng.standard_normal((1, 2, 14)).astype(np.float32) * 3,
+        "w2": weights(rng, 6, 10, 2),
+        "b2": weights(rng, 6),
+        "factor": np.float32(0.5),
+        "w3": weights(rng, 5, 6, 1),
+    }
+    return model(nodes, constants, {"x": [1, 3, 32]}, {"y": [1, 5, 6], "z": [1, 6, 6]})
+
+
 def attention(seed: int = 0) -> onnx.ModelProto:
     """A transformer's block: normalisation, two heads of attention, a network with a gate; outlier channels within."""
     rng = np.random.default_rng(seed)

@@ -18,6 +18,7 @@ from float_models import (
     maker,
     matrix,
     model,
+    moving,
     node,
     recurrent,
     reference,
@@ -26,7 +27,7 @@ from float_models import (
 from linnet.compress import quantize
 from linnet.compress._metric import decibels
 
-MODELS = {"convolutional": convolutional, "attention": attention, "recurrent": recurrent}
+MODELS = {"convolutional": convolutional, "moving": moving, "attention": attention, "recurrent": recurrent}
 
 
 def output_noise(before: onnx.ModelProto, after: onnx.ModelProto, seed: int = 9) -> float:
@@ -116,6 +117,21 @@ def test_what_only_moves_elements_keeps_the_scale() -> None:
     assert parameters("r3") == parameters("p3") == parameters("c4") == parameters("j4") == parameters("z4")
     assert parameters("g5") == parameters("f5")
     assert parameters("g5") != parameters("k5")
+
+
+def test_joined_constants_take_the_scale_of_what_they_join() -> None:
+    made = moving()
+    done = quantize(made, samples(made, 20)).model
+    values = constants(done)
+    assert values["fixed_quantized"].dtype == np.uint8
+    assert maker(done, "fixed_dequantized").input[1] == maker(done, "j1_dequantized").input[1]  # type: ignore[union-attr]
+    fixed = constants(made)["fixed"]
+    scale = values[maker(done, "fixed_dequantized").input[1]]  # type: ignore[union-attr]
+    zero = values[maker(done, "fixed_dequantized").input[2]]  # type: ignore[union-attr]
+    assert np.abs((values["fixed_quantized"].astype(float) - zero) * scale - fixed).max() <= scale * 0.51
+    # The hard swish is one piece; Softmax reads what it reads.
+    assert list(node(done, "hard_swish").input) == ["c2_dequantized", "h2"]
+    assert list(node(done, "chances").input) == ["c2_dequantized"]
 
 
 def test_weights_and_biases_are_integers_of_the_right_scales() -> None:

@@ -54,7 +54,7 @@ def other(model: onnx.ModelProto) -> Any:
 def test_digits_are_read(method: str) -> None:
     digits = held_out()
     pictures = list(model_input(digits.images)[:, None])
-    done = quantize(MODEL, pictures[::3], method=method, labels=digits.labels, evaluation_data=pictures)
+    done = quantize(MODEL, pictures[:100], method=method, labels=digits.labels[100:], evaluation_data=pictures[100:])
     before, after = done.metrics
     assert before is not None
     assert after is not None
@@ -181,3 +181,80 @@ def test_zoo_models_keep_their_outputs(name: str, least: float) -> None:
     for x in data[:2]:
         a, b = (s.run(None, {given.name: x})[0] for s in (own, theirs))
         assert np.abs(a - b).max() < 0.1 * np.abs(b).max()
+
+
+FACES = "Linzaer__Ultra-Light-Fast-Generic-Face-Detector-1MB"
+CROWD = f"{FACES}/imgs/17.jpg"
+
+
+def keep_best(boxes: Any, scores: Any, least: float) -> Any:
+    """Non-maximum suppression of boxes [n, 4] (two corners each): those kept."""
+    left = np.flatnonzero(scores > least)
+    left = left[np.argsort(-scores[left], kind="stable")]
+    kept: list[int] = []
+    while len(left):
+        kept.append(int(left[0]))
+        left = left[1:][overlap(boxes[left[0]], boxes[left[1:]]) <= 0.45]
+    return boxes[kept]
+
+
+def overlap(box: Any, others: Any) -> Any:
+    """Intersection over union of a box with each of others."""
+    inner = np.prod(np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None), 1)
+    return inner / (np.prod(box[2:] - box[:2]) + np.prod(others[:, 2:] - others[:, :2], 1) - inner)
+
+
+def yunet_faces(outputs: dict[str, Any]) -> Any:
+    """The boxes that YuNet's outputs of a 320x320 picture say."""
+    boxes, scores = [], []
+    for stride in (8, 16, 32):
+        side = 320 // stride
+        grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)
+        place = outputs[f"bbox_{stride}"][0]
+        centre, size = (grid + place[:, :2]) * stride, np.exp(place[:, 2:]) * stride
+        boxes.append(np.concatenate([centre - size / 2, centre + size / 2], 1))
+        scores.append(np.sqrt(outputs[f"cls_{stride}"][0, :, 0] * outputs[f"obj_{stride}"][0, :, 0]))
+    return keep_best(np.concatenate(boxes), np.concatenate(scores), 0.6)
+
+
+def ultra_light_faces(outputs: dict[str, Any]) -> Any:
+    """The boxes that Ultra-Light's outputs say."""
+    return keep_best(outputs["boxes"][0], outputs["scores"][0, :, 1], 0.7)
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "find", "method", "least"),
+    [
+        ("ShiqiYu__libfacedetection.train/onnx/yunet_n_320_320.onnx", (320, 320), yunet_faces, "minmax", 0.95),
+        (f"{FACES}/models/onnx/version-RFB-320.onnx", (320, 240), ultra_light_faces, "mse", 0.93),
+    ],
+    ids=["yunet", "ultra-light"],
+)
+def test_faces_are_found(file: str, size: Any, find: Any, method: str, least: float, asset: Asset) -> None:
+    """In a crowd, the boxes of the float model and those of its bytes match (F1 at an overlap of 0.6)."""
+    image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
+    path = asset(file)
+    (given,) = linnet.InferenceSession(path).get_inputs()
+    names = [o.name for o in linnet.InferenceSession(path).get_outputs()]
+
+    def picture(source: Path) -> Any:
+        pixels = np.asarray(image.open(source).convert("RGB").resize(size, image.Resampling.BILINEAR), np.float32)
+        pixels = pixels[..., ::-1] if find is yunet_faces else (pixels - 127) / 128
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+
+    others = [p for p in sorted(asset("google-coral__test_data").iterdir()) if p.suffix in (".bmp", ".jpg")]
+    others += sorted(asset("dog-qiuqiu__FastestDet/data").glob("*.jpg"))
+    crowd = {given.name: picture(asset(CROWD))}
+    expected = find(dict(zip(names, linnet.InferenceSession(path).run(None, crowd), strict=True)))
+    assert len(expected) > 50
+
+    def agreement(run: Any) -> float:
+        found = find(dict(zip(names, run(crowd), strict=True)))
+        hits = sum(len(found) > 0 and overlap(box, found).max() > 0.6 for box in expected)
+        return 2 * float(hits) / (len(found) + len(expected))
+
+    done = quantize(path, [picture(p) for p in others], method=method, metric=agreement)
+    assert all(layer.quantized for layer in done.layers)
+    assert done.metrics[0] == 1
+    assert done.metrics[1] is not None
+    assert done.metrics[1] >= least

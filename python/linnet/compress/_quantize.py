@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from linnet import _errors
+from linnet import _core, _errors
 from linnet.compress import _adjust, _build, _graph, _metric, _search
 from linnet.compress._data import Feeds, Samples
 from linnet.compress._data import labels as read_labels
@@ -18,8 +19,6 @@ from linnet.compress._quantized import Layer, Quantized
 
 if TYPE_CHECKING:
     import onnx
-
-from linnet import _core
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 MODES = ("static", "dynamic", "weight-only")
@@ -306,8 +305,13 @@ def _smooth(model: onnx.ModelProto, alpha: float, data: Samples, threads: int, p
 
 
 def _runner(model: onnx.ModelProto, threads: int) -> Run:
-    session = _graph.open_core(model, threads=threads)
-    return lambda feeds: session.run(dict(feeds))
+    """Runs the model; it is opened when it is first run."""
+
+    @functools.cache
+    def session() -> _core.Session:
+        return _graph.open_core(model, threads=threads)
+
+    return lambda feeds: session().run(dict(feeds))
 
 
 def _first(data: Iterable[Feeds], most: int) -> Iterable[Feeds]:

@@ -6,23 +6,19 @@
 
 namespace linnet::kernels::LINNET_ISA {
 
-// round_half_even(x) + zero in u8, clamped.
-struct ByteClamp {
-    int32_t zero;
-    u8x lo, hi, flip;
-    LINNET_MEMBER ByteClamp(int32_t z, int32_t l, int32_t h, bool is_signed) {
-        const int32_t up = is_signed ? 128 : 0;
-        zero = z + up;
-        lo = u8x{} + (uint8_t)(l + up);
-        hi = u8x{} + (uint8_t)(h + up);
-        flip = u8x{} + (uint8_t)up;
+// The bytes of a result, u8 or s8.
+struct ByteResult {
+    ByteRange range;
+    u8x flip;
+    LINNET_MEMBER ByteResult(int32_t zero, int32_t lo, int32_t hi, bool is_signed)
+        : range(is_signed ? 128 : 0, zero, lo, hi), flip(u8x{}) {
+        const uint8_t up = is_signed ? 128 : 0;
+        flip = flip + up;
     }
-    LINNET_MEMBER u8x pack(f32* x) const {
+    LINNET_MEMBER u8x of(f32 (&x)[4]) const {
         // Far beyond every clamp, and far from the end of int32; what is that low packs to 0.
         unroll<4>(LINNET_LAMBDA(i) { x[i] = min(x[i], splat(1024.0f)); });
-        u8x q = pack_bytes(to_int(x[0]), to_int(x[1]), to_int(x[2]), to_int(x[3]), zero);
-        q = q > lo ? q : lo;
-        return (q < hi ? q : hi) ^ flip;
+        return range.of(x) ^ flip;
     }
 };
 
@@ -59,7 +55,7 @@ static void map_bytes(size_t n, const uint8_t* x, const uint8_t* table, uint8_t*
 
 template <bool Multiply>
 LINNET_INLINE void pair_bytes(const PairBytes& p) {
-    const ByteClamp range(p.zero, p.lo, p.hi, p.y_signed);
+    const ByteResult result(p.zero, p.lo, p.hi, p.y_signed);
     // Bytes of s8 as u8 and back: x ^ 128.
     const i32 a_flip = splat_i(p.a_signed ? 128 : 0), b_flip = splat_i(p.b_signed ? 128 : 0);
     const i32 a_zero = splat_i(p.a_zero) + a_flip, b_zero = splat_i(p.b_zero) + b_flip;
@@ -98,7 +94,7 @@ LINNET_INLINE void pair_bytes(const PairBytes& p) {
                     x[i] = first + second;
                 }
             });
-            store_bytes(y + c, range.pack(x), left);
+            store_bytes(y + c, result.of(x), left);
         }
     }
 }
@@ -142,7 +138,7 @@ static void max_pool_bytes(const PoolBytes& p, size_t begin, size_t end) noexcep
 }
 
 static void avg_pool_bytes(const PoolBytes& p, size_t begin, size_t end) noexcept {
-    const ByteClamp range(p.zero, p.lo, p.hi, p.y_signed);
+    const ByteResult result(p.zero, p.lo, p.hi, p.y_signed);
     const uint8_t up = p.x_signed ? 128 : 0;
     const u8x flip = u8x{} + up;
     const i32 x_zero = splat_i(p.x_zero + (p.x_signed ? 128 : 0));
@@ -161,7 +157,7 @@ static void avg_pool_bytes(const PoolBytes& p, size_t begin, size_t end) noexcep
             const f32 factor = splat(p.scale / (float)(count ? count : 1));
             f32 x[4];
             unroll<4>(LINNET_LAMBDA(i) { x[i] = to_float(sums[i]) * factor; });
-            store_bytes(y + c, range.pack(x), left);
+            store_bytes(y + c, result.of(x), left);
         }
     }
 }

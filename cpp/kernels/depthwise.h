@@ -58,20 +58,20 @@ struct DwTile {
 // the four steps are multiples of one, which it would then compute again and again.
 struct DwSteps {
     ptrdiff_t s1, s3, s5, s7;
-    LINNET_MEMBER explicit DwSteps(ptrdiff_t floats) {
-        s1 = floats * (ptrdiff_t)sizeof(float);
+    LINNET_MEMBER explicit DwSteps(ptrdiff_t bytes) {
+        s1 = bytes;
         s3 = 3 * s1, s5 = 5 * s1, s7 = 7 * s1;
         __asm__("" : "+r"(s1), "+r"(s3), "+r"(s5), "+r"(s7));
     }
-    template <int I>
-    LINNET_MEMBER const float* from(const float* p) const {
+    template <int I, class T>
+    LINNET_MEMBER const T* from(const T* p) const {
         const char* c = (const char*)p;
-        if constexpr (I >= 8) return from<I - 8>((const float*)(c + 8 * s1));
+        if constexpr (I >= 8) return from<I - 8>((const T*)(c + 8 * s1));
         else if constexpr (I == 0) return p;
-        else if constexpr (I % 7 == 0) return (const float*)(c + s7);
-        else if constexpr (I % 5 == 0) return (const float*)(c + s5);
-        else if constexpr (I % 3 == 0) return (const float*)(c + I / 3 * s3);
-        else return (const float*)(c + I * s1);
+        else if constexpr (I % 7 == 0) return (const T*)(c + s7);
+        else if constexpr (I % 5 == 0) return (const T*)(c + s5);
+        else if constexpr (I % 3 == 0) return (const T*)(c + I / 3 * s3);
+        else return (const T*)(c + I * s1);
     }
 };
 
@@ -84,7 +84,7 @@ static __attribute__((noinline)) void dw_run(const DwTile& t) noexcept {
     const size_t n = t.channels;
     const ptrdiff_t y_row = t.y_row, y_col = t.y_col;
     const f32 lo = splat(t.lo), hi = splat(t.hi);
-    const DwSteps step(t.in_col);
+    const DwSteps step(t.in_col * (ptrdiff_t)sizeof(float));
     for (size_t tile = 0; tile < t.count; ++tile) {
         const float* w = t.w;
         for (size_t c = 0; c < n; c += lanes, w += t.w_step) {
@@ -142,7 +142,7 @@ template <bool Whole, int TC>
 static __attribute__((noinline)) void dw_any(const DwTile& t) noexcept {
     const size_t n = t.channels;
     const f32 lo = splat(t.lo), hi = splat(t.hi);
-    const DwSteps step(t.in_col);
+    const DwSteps step(t.in_col * (ptrdiff_t)sizeof(float));
     const auto load_c = [n](const float* p) __attribute__((always_inline)) { return Whole ? load(p) : load_n(p, n); };
     for (size_t tile = 0; tile < t.count; ++tile) {
         const float* taps = t.w;

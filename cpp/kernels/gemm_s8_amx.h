@@ -19,6 +19,9 @@ struct AmxShape {
     size_t steps, groups;  // a step multiplies so many groups of four k
 };
 
+// GCC does not know that the instructions of AMX read memory, and would drop or move the stores before them.
+LINNET_INLINE void memory_is_read(const void* p) { __asm__ volatile("" ::"r"(p) : "memory"); }
+
 static void amx_configure(const AmxShape& s) noexcept {
     struct alignas(64) {
         uint8_t palette, start, reserved[14];
@@ -31,22 +34,27 @@ static void amx_configure(const AmxShape& s) noexcept {
         c.row_bytes[i] = (uint16_t)(is_a ? s.groups * 4 : 64);
         c.rows[i] = (uint8_t)(is_b ? s.groups : second && s.height > s.upper ? s.height - s.upper : s.upper);
     }
+    memory_is_read(&c);
     _tile_loadconfig(&c);
 }
 
-template <bool Signed>
-static __attribute__((noinline)) void amx_multiply(const AmxShape& s, const uint8_t* a, size_t stride, const int8_t* b,
-                                                   const int32_t* first) noexcept {
+static void amx_begin(const AmxShape& s, const int32_t* first) noexcept {
+    memory_is_read(first);
     // A stride of 0 loads one row of sums into every row of a tile.
     _tile_loadd(0, first, 0);
     _tile_loadd(1, first + 16, 0);
+    if (s.height == s.upper) return;
+    _tile_loadd(2, first, 0);
+    _tile_loadd(3, first + 16, 0);
+}
+
+template <bool Signed>
+static __attribute__((noinline)) void amx_multiply(const AmxShape& s, const uint8_t* a, size_t stride,
+                                                   const int8_t* b) noexcept {
+    memory_is_read(a);
     const uint8_t* below = a + s.upper * stride;
     const size_t step = s.groups * 4;
     const bool two = s.height > s.upper;
-    if (two) {
-        _tile_loadd(2, first, 0);
-        _tile_loadd(3, first + 16, 0);
-    }
 #define LINNET_TILES(c, x, y)                    \
     if constexpr (Signed) _tile_dpbssd(c, x, y); \
     else _tile_dpbusd(c, x, y)
@@ -77,11 +85,7 @@ static __attribute__((noinline)) void amx_gather(const GemmS8& g, size_t row, si
     const size_t padded = (g.k + 3) & ~(size_t)3;
     for (size_t r = row; r < row + rows; ++r, out += stride)
         for (size_t tap = 0; tap < g.taps; ++tap) {
-            const uint8_t* in = (const uint8_t*)g.a + (ptrdiff_t)r * g.lda;
-            if (g.offsets) {
-                const int32_t o = g.offsets[tap * g.offsets_ld + r];
-                in = o < 0 ? (const uint8_t*)g.zero : (const uint8_t*)g.a + o;
-            }
+            const uint8_t* in = row_of_a(g, tap, r);
             for (size_t k = 0; k < g.k; k += 64) {
                 const __mmask64 mask = g.k - k < 64 ? ((__mmask64)1 << (g.k - k)) - 1 : ~(__mmask64)0;
                 _mm512_mask_storeu_epi8(out + tap * padded + k, mask, _mm512_maskz_loadu_epi8(mask, in + k));
@@ -95,15 +99,15 @@ static void gemm_s8_amx(const GemmS8& g, size_t row_begin, size_t row_end, size_
     size_t panels = (g.n + dot_nr - 1) / dot_nr;
     panels = panels < panel_end ? panels : panel_end;
     if (panel_begin >= panels) return;
+    // Rows that are aligned are read in place. Loading a tile of rows that cross cache lines takes three times as long:
+    // others are gathered, an odd number of lines apart, so that they do not crowd into a few sets of the cache.
+    const size_t depth = groups * 4, gathered_stride = ((depth + 63) / 64 | 1) * 64;
+    const bool direct = !g.offsets && depth == g.k && (((uintptr_t)g.a | (uintptr_t)g.lda) & 63) == 0;
+    const size_t fits = amx_gathered / gathered_stride, height = direct || fits > amx_rows ? amx_rows : fits;
+    if (rows < amx_fewest || groups == 0 || height < amx_fewest)
+        return gemm_s8(g, row_begin, row_end, panel_begin, panels);
     AmxShape s;
     s.steps = (groups + amx_depth - 1) / amx_depth;
-    // An odd number of cache lines apart, rows do not crowd into a few sets of the cache.
-    const size_t depth = groups * 4, gathered_stride = ((depth + 63) / 64 | 1) * 64;
-    const size_t past = depth - (g.offsets ? 0 : g.k);  // bytes read behind the end of a row
-    size_t height = amx_rows;
-    if (g.offsets || past > 0)
-        height = amx_gathered / gathered_stride < amx_rows ? amx_gathered / gathered_stride : amx_rows;
-    if (rows < amx_fewest || g.k < 8 || height < amx_fewest) return gemm_s8(g, row_begin, row_end, panel_begin, panels);
     s.groups = groups / s.steps;
     const size_t blocks = (rows + height - 1) / height;
     // All of one height: the last one begins higher and leaves out the rows it shares.
@@ -115,39 +119,38 @@ static void gemm_s8_amx(const GemmS8& g, size_t row_begin, size_t row_end, size_
     t.g = &g;
     if (g.out == GemmS8::Out::floats) t.program = parse(g.epilogue);
     t.zero = g.a_zero;
+    t.panel_bytes = dot_panel_bytes(g.taps, g.k);
     alignas(64) int32_t first[dot_nr], sums[2][amx_rows * dot_nr];
     alignas(64) uint8_t gathered[amx_gathered];
     t.first = first;
-    const size_t panel_bytes = dot_nr * 4 * (1 + groups);
     // Sums of a block are taken from L1 while the tiles work on the next one.
-    size_t turn = 0, waiting = 0, skip = 0;
+    size_t turn = 0, waiting = 0;
     DotArgs then;
     const auto finish_block = [&] {
-        if (waiting > skip) store_block(then, waiting - skip, dot_nr, sums[turn ^ 1] + skip * dot_nr, dot_nr);
+        if (waiting) store_block(then, waiting, dot_nr, sums[turn ^ 1] + (s.height - waiting) * dot_nr, dot_nr);
     };
     constexpr size_t block_bytes = 512 * 1024;  // of A: stays in L2 while the panels pass over it
-    const size_t group = g.offsets ? 1 : block_bytes / (s.height * (g.k + 1)) + 1;
+    const size_t group = direct ? block_bytes / (s.height * g.k) + 1 : fits / s.height;
+    const auto row_of = [&](size_t i) {
+        const size_t row = row_begin + i * s.height, last = row_end - s.height;
+        return row < last ? row : last;
+    };
     for (size_t begin = 0; begin < blocks; begin += group) {
-        const size_t end = begin + group < blocks ? begin + group : blocks;
-        const size_t last_row = (end == blocks ? rows : end * s.height) + row_begin - s.height;
-        // Rows at the very end of A may not be read past.
-        const bool edge = g.offsets || (ptrdiff_t)past > (ptrdiff_t)(g.m - (last_row + s.height)) * g.lda;
-        if (edge) amx_gather(g, last_row, s.height, gathered_stride, gathered);
+        const size_t end = begin + group < blocks ? begin + group : blocks, top = row_of(begin);
+        if (!direct) amx_gather(g, top, row_of(end - 1) + s.height - top, gathered_stride, gathered);
         for (t.panel = panel_begin; t.panel < panels; ++t.panel) {
             first_sums(t, 1, first);
-            const int8_t* b = (const int8_t*)g.b + t.panel * panel_bytes + dot_nr * 4;
+            const int8_t* b = (const int8_t*)g.b + t.panel * t.panel_bytes + dot_nr * 4;
             for (size_t i = begin; i < end; ++i) {
-                const bool copied = edge && i + 1 == end;
-                const size_t row = i + 1 == end ? last_row : row_begin + i * s.height;
-                const uint8_t* a = copied ? gathered : (const uint8_t*)g.a + (ptrdiff_t)row * g.lda;
-                const size_t stride = copied ? gathered_stride : (size_t)g.lda;
-                (g.a_signed ? amx_multiply<true> : amx_multiply<false>)(s, a, stride, b, first);
+                const size_t row = row_of(i), stride = direct ? (size_t)g.lda : gathered_stride;
+                const uint8_t* a = direct ? (const uint8_t*)g.a + row * stride : gathered + (row - top) * stride;
+                amx_begin(s, first);
+                (g.a_signed ? amx_multiply<true> : amx_multiply<false>)(s, a, stride, b);
                 finish_block();
                 amx_store(s, sums[turn]);
-                skip = row_begin + i * s.height - row;
-                waiting = s.height;
                 then = t;
-                then.row = row + skip;
+                then.row = row_begin + i * s.height;
+                waiting = s.height - (then.row - row);
                 turn ^= 1;
             }
         }

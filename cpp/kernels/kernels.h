@@ -193,6 +193,25 @@ struct GemmS8 {
     Epilogue epilogue;             // Out::floats
 };
 
+// ---------------------------------------------------------------------------------------------------- narrow weights
+// c[m, n] = epilogue(a w) in float32, w[k, n] = (q[k, n] - zero) * scale: a scale and, where `zero` is not null, a zero
+// point for each column and each `block` of k. q is -8..7 (bits = 4) or an int8 (bits = 8). The products of a block are
+// added in the order of k; their sum, less zero times the block's sum of a, times scale, is added block after block.
+// For few rows: each four of them read all weights again. unpack_b_bits serves the rest.
+struct GemmBits {
+    size_t m = 0, n = 0, k = 0;
+    size_t bits = 4, block = 32;  // block: a multiple of 8, or at least k
+    const float* a = nullptr;
+    ptrdiff_t lda = 0;
+    const void* b = nullptr;       // packed by pack_b_bits
+    const float* scale = nullptr;  // [ceil(k / block)][n], packed by pack_b_f32
+    const float* zero = nullptr;   // the same, or null
+    const float* sums = nullptr;   // with `zero`, or if bits is 4: [m][ceil(k / block)], the sums of a's blocks
+    float* c = nullptr;
+    ptrdiff_t ldc = 0;
+    Epilogue epilogue;
+};
+
 // Winograd's F(2 x 2, 3 x 3), stride 1, in integers: y = bytes(bias[c] + sum of (x - x_zero) * w), exact. Transformed
 // pixels, and filters with the halves of their transform left out, fit into 16 bits; products are added in 32, and 4
 // times the sum is shifted back: right while that fits into an int32, as it does for k <= max_k and any s8 weights.
@@ -257,9 +276,12 @@ struct RecurrentF32 {
         gru_update,  // gate g: h' = (1 - z) tanh(x_g + s_g) + z state, z = sigmoid of what gru_reset left
     };
     Cell cell = Cell::rnn;
-    size_t hidden = 0;
+    static constexpr size_t max_hidden_s8 = 4096;
+    size_t hidden = 0;             // at most max_hidden_s8 with r_s8
     const float* h = nullptr;      // [hidden]: what is multiplied
     const float* r = nullptr;      // packed by pack_recurrent_f32
+    const void* r_s8 = nullptr;    // or: packed by pack_recurrent_s8; h is then rounded to steps of max |h| / 32767
+    const float* scale = nullptr;  // of r_s8: [blocks][gates][recurrent_units]
     float* x = nullptr;            // [blocks][gates][recurrent_units]
     const float* z = nullptr;      // gru_update: the x of gru_reset
     const float* bias = nullptr;   // gru: [hidden] or null
@@ -340,9 +362,18 @@ struct Kernels {
     void (*winograd_in_f32)(const WinogradF32&) noexcept;                                     // pixels to v
     void (*winograd_out_f32)(const WinogradF32&, size_t col_begin, size_t col_end) noexcept;  // t to y
 
-    size_t (*pack_b_s8_size)(size_t taps, size_t k, size_t n) noexcept;  // bytes; out must be 4-byte aligned
+    // Bytes. out must be 4-byte aligned; 64 makes the products much faster on some tables, as does A aligned so.
+    size_t (*pack_b_s8_size)(size_t taps, size_t k, size_t n) noexcept;
     void (*pack_b_s8)(const PackB&, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept;
     void (*gemm_s8)(const GemmS8&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+
+    size_t (*pack_b_bits_size)(size_t bits, size_t k, size_t n) noexcept;  // bytes; out must be 4-byte aligned
+    // taps is 1; of each byte the low `bits` count.
+    void (*pack_b_bits)(const PackB&, size_t bits, const int8_t* b, void* out, size_t panel_begin,
+                        size_t panel_end) noexcept;
+    void (*gemm_bits)(const GemmBits&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+    // The panels [panel_begin, panel_end) of w as pack_b_f32 would pack them; out is where the first begins.
+    void (*unpack_b_bits)(const GemmBits&, size_t panel_begin, size_t panel_end, float* out) noexcept;
 
     // Bytes needed, and packing of filters w[n][k][9] into the panels [panel_begin, panel_end) of winograd_s8_cols
     // columns; out, the start of all panels, must be 4-byte aligned.
@@ -375,6 +406,9 @@ struct Kernels {
     // Packs element (gate, unit, k) at r[(gate * hidden + unit) * hidden + k]: recurrent_units * gates * hidden floats
     // a block. recurrent_units is gemm_cols.
     void (*pack_recurrent_f32)(size_t hidden, size_t gates, const float* r, float* out) noexcept;
+    // The same of int8, in bytes; out must be 4-byte aligned.
+    size_t (*pack_recurrent_s8_size)(size_t hidden, size_t gates) noexcept;
+    void (*pack_recurrent_s8)(size_t hidden, size_t gates, const int8_t* r, void* out) noexcept;
     // Blocks [begin, end), last to first if `backward`.
     void (*recurrent_f32)(const RecurrentF32&, size_t begin, size_t end, bool backward) noexcept;
 

@@ -23,6 +23,74 @@ static void pack_recurrent_f32(size_t hidden, size_t gates, const float* r, floa
             }
 }
 
+// Block: [k / 2][gate][unit][2] bytes in the order that pair_b takes, missing k and units zero.
+LINNET_INLINE size_t recurrent_s8_bytes(size_t hidden, size_t gates) {
+    return gates * recurrent_units * ((hidden + 1) / 2 * 2);
+}
+static size_t pack_recurrent_s8_size(size_t hidden, size_t gates) noexcept {
+    return (hidden + recurrent_units - 1) / recurrent_units * recurrent_s8_bytes(hidden, gates);
+}
+static void pack_recurrent_s8(size_t hidden, size_t gates, const int8_t* r, void* out) noexcept {
+    constexpr size_t nr = recurrent_units;
+    const size_t width = gates * nr;
+    auto* block = (int8_t*)out;
+    for (size_t first = 0; first < hidden; first += nr, block += recurrent_s8_bytes(hidden, gates)) {
+        __builtin_memset(block, 0, recurrent_s8_bytes(hidden, gates));
+        for (size_t column = 0; column < width; ++column) {
+            const size_t unit = first + column % nr, lane = column % lanes;
+            if (unit >= hidden) continue;
+            const int8_t* row = r + (column / nr * hidden + unit) * hidden;
+            for (size_t k = 0; k < hidden; ++k) {
+#ifdef LINNET_PAIRS_APART
+                const size_t at = k % 2 * lanes + lane;
+#else
+                const size_t at = lane * 2 + k % 2;
+#endif
+                block[(k / 2 * width + column - lane) * 2 + at] = row[k];
+            }
+        }
+    }
+}
+
+// The state in steps of the 32767th part of its largest element.
+struct State16 {
+    alignas(64) int16_t h[RecurrentF32::max_hidden_s8];
+    float step;
+};
+static __attribute__((noinline)) void round_state(size_t hidden, const float* h, State16& out) noexcept {
+    f32 most = splat(0.0f);
+    for (size_t k = 0; k < hidden; k += lanes) most = max(abs(load_some(h + k, hidden - k)), most);
+    const float largest = fold(most, [](float a, float b) { return a > b ? a : b; });
+    out.step = largest / 32767;
+    // Nothing but zeros, or almost: any step will do.
+    const float steps = largest > 1e-30f ? 32767 / largest : 0.0f;
+    for (size_t k = 0; k < hidden; k += lanes)
+        store_narrow<u16_lanes>((uint16_t*)out.h + k, to_int(load_some(h + k, hidden - k) * splat(steps)));
+    if (hidden % 2) out.h[hidden] = 0;
+}
+
+// The sums [gate][unit] of one block.
+template <int GATES>
+static __attribute__((noinline)) void multiply_block_s8(size_t hidden, const State16& state, const int8_t* r,
+                                                        const float* scale, float* s) noexcept {
+    constexpr int vectors = GATES * gemm_nv;
+    constexpr size_t width = (size_t)vectors * lanes, most = 512;  // k whose products fit into an int32
+    f32 total[vectors];
+    unroll<vectors>(LINNET_LAMBDA(j) { total[j] = splat(0.0f); });
+    for (size_t k = 0; k < hidden;) {
+        const size_t end = hidden - k < most ? hidden : k + most;
+        i32 sum[vectors];
+        unroll<vectors>(LINNET_LAMBDA(j) { sum[j] = splat_i(0); });
+        for (; k < end; k += 2, r += width * 2) {
+            const PairA h = pair_a(state.h + k);
+            unroll<vectors>(LINNET_LAMBDA(j) { sum[j] = dot2(sum[j], h, pair_b(r + j * lanes * 2)); });
+        }
+        unroll<vectors>(LINNET_LAMBDA(j) { total[j] = total[j] + to_float(sum[j]); });
+    }
+    unroll<vectors>(
+        LINNET_LAMBDA(j) { store(s + j * lanes, total[j] * (load(scale + j * lanes) * splat(state.step))); });
+}
+
 // The sums of one block, s[gate][unit], become the new state.
 template <RecurrentF32::Cell C>
 static __attribute__((noinline)) void finish_block(const RecurrentF32& a, size_t block, float* x,
@@ -75,7 +143,22 @@ static __attribute__((noinline)) void multiply_blocks(size_t hidden, const float
 }
 
 template <RecurrentF32::Cell C, int GATES>
+static void walk_blocks_s8(const RecurrentF32& a, size_t begin, size_t end, bool backward) noexcept {
+    constexpr size_t width = GATES * recurrent_units;
+    State16 h;
+    round_state(a.hidden, a.h, h);
+    for (size_t i = begin; i < end; ++i) {
+        const size_t block = backward ? end - 1 - (i - begin) : i;
+        float s[width];
+        multiply_block_s8<GATES>(a.hidden, h, (const int8_t*)a.r_s8 + block * recurrent_s8_bytes(a.hidden, GATES),
+                                 a.scale + block * width, s);
+        finish_block<C>(a, block, a.x + block * width, s);
+    }
+}
+
+template <RecurrentF32::Cell C, int GATES>
 static void walk_blocks(const RecurrentF32& a, size_t begin, size_t end, bool backward) noexcept {
+    if (a.r_s8) return walk_blocks_s8<C, GATES>(a, begin, end, backward);
     constexpr size_t most = GATES >= 3 ? 1 : 4 / GATES, width = GATES * recurrent_units;
     const size_t groups = (end - begin + most - 1) / most, stride = a.hidden * width;
     for (size_t i = 0; i < groups; ++i) {

@@ -112,6 +112,7 @@ uint8_t reference_bytes(const ToBytes&, int32_t sum, size_t row, size_t col);
 void test_gemm(const Kernels&, Tally&);
 void test_bytes(const Kernels&, Tally&);
 void test_gemm_s8(const Kernels&, Tally&);
+void test_bits(const Kernels&, Tally&);
 void test_conv(const Kernels&, Tally&);
 void test_elementwise(const Kernels&, Tally&);
 void test_rows(const Kernels&, Tally&);

@@ -145,6 +145,58 @@ Result gemm_s8(const Kernels& K, size_t m, size_t n, size_t k) {
     return measure(K, 2.0 * (double)(m * n * k), (m * k + k * n) / 4 + m * n, [&] { K.gemm_s8(g, 0, m, 0, panels); });
 }
 
+// A product that reads its weights once, of 4 or 8 bits in blocks of 32.
+Result gemm_bits(const Kernels& K, size_t m, size_t n, size_t k, size_t bits) {
+    constexpr size_t block = 32;
+    Random rng;
+    const auto a = random_floats(rng, m * k), scale = random_floats(rng, k / block * n);
+    const std::vector<int8_t> b(n * k, 5);
+    const size_t panels = (n + K.gemm_cols - 1) / K.gemm_cols, bytes = K.pack_b_bits_size(bits, k, n);
+    std::vector<int32_t> packed(bytes / 4);
+    std::vector<float> scales(K.pack_b_f32_size(1, k / block, n)), sums(m * k / block), c(m * n);
+    K.pack_b_bits({1, k, n, 0, (ptrdiff_t)n, 1}, bits, b.data(), packed.data(), 0, panels);
+    K.pack_b_f32({1, k / block, n, 0, (ptrdiff_t)n, 1}, scale.data(), scales.data(), 0, panels);
+    GemmBits g;
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.bits = bits;
+    g.block = block;
+    g.a = a.data();
+    g.lda = (ptrdiff_t)k;
+    g.b = packed.data();
+    g.scale = scales.data();
+    g.sums = sums.data();
+    g.c = c.data();
+    g.ldc = (ptrdiff_t)n;
+    return measure(K, 2.0 * (double)(m * n * k), bytes / 4 + scales.size() + m * (k + n),
+                   [&] { K.gemm_bits(g, 0, m, 0, panels); });
+}
+
+// A step of a recurrent layer, its weights float32 or of 8 bits.
+Result recurrent(const Kernels& K, RecurrentF32::Cell cell, size_t gates, size_t hidden, bool narrow) {
+    Random rng;
+    const size_t blocks = (hidden + K.gemm_cols - 1) / K.gemm_cols, rows = blocks * gates * K.gemm_cols;
+    const auto r = random_floats(rng, gates * hidden * hidden, -0.1f, 0.1f), h = random_floats(rng, hidden);
+    const std::vector<int8_t> bytes(r.size(), 5);
+    const std::vector<float> scale(rows, 0.001f);
+    std::vector<float> packed(narrow ? K.pack_recurrent_s8_size(hidden, gates) / 4 : rows * hidden), x(rows), c(hidden),
+        next(hidden);
+    if (narrow) K.pack_recurrent_s8(hidden, gates, bytes.data(), packed.data());
+    else K.pack_recurrent_f32(hidden, gates, r.data(), packed.data());
+    RecurrentF32 a;
+    a.cell = cell;
+    a.hidden = hidden;
+    a.h = a.state = h.data();
+    if (narrow) a.r_s8 = packed.data();
+    else a.r = packed.data();
+    a.scale = scale.data();
+    a.x = x.data();
+    a.c = c.data();
+    a.h_next = next.data();
+    return measure(K, 2.0 * (double)r.size(), packed.size(), [&] { K.recurrent_f32(a, 0, blocks, false); });
+}
+
 Result conv(const Kernels& K, size_t h, size_t cin, size_t cout, size_t k, size_t s) {
     Random rng;
     Window w;
@@ -203,6 +255,82 @@ Result depthwise(const Kernels& K, size_t h, size_t channels, size_t k, size_t s
                    [&] { K.depthwise_f32(d, 0, d.out_h); });
 }
 
+Result depthwise_s8(const Kernels& K, size_t h, size_t channels, size_t k, size_t s) {
+    DepthwiseS8 d;
+    d.in_h = d.in_w = h;
+    d.channels = channels;
+    d.kernel_h = d.kernel_w = k;
+    d.stride_h = d.stride_w = s;
+    d.pad_top = d.pad_left = (ptrdiff_t)(k / 2);
+    d.out_h = d.out_w = (h + 2 * (k / 2) - k) / s + 1;
+    const std::vector<uint8_t> x(h * h * channels, 3), zero(channels, 5);
+    const std::vector<int16_t> w(k * k * channels, 7);
+    const std::vector<float> scale(channels, 0.01f);
+    const std::vector<int32_t> bias(channels, 9);
+    std::vector<int32_t> packed(K.pack_depthwise_s8_size(k, k, channels, false) / 4 + 1);
+    K.pack_depthwise_s8(k, k, channels, false, w.data(), 1, (ptrdiff_t)(k * k), packed.data());
+    std::vector<uint8_t> y(d.out_h * d.out_w * channels);
+    d.x = x.data();
+    d.x_zero = 5;
+    d.x_stride = d.y_stride = (ptrdiff_t)channels;
+    d.x_row_stride = (ptrdiff_t)(channels * h);
+    d.w = packed.data();
+    d.zero = zero.data();
+    d.bias = bias.data();
+    d.y = y.data();
+    d.y_row_stride = (ptrdiff_t)(channels * d.out_w);
+    d.bytes.scale = scale.data();
+    return measure(K, 2.0 * (double)(y.size() * k * k), (x.size() + w.size() + y.size()) / 4,
+                   [&] { K.depthwise_s8(d, 0, d.out_h); });
+}
+
+// A block of 48 tiles, inside an image: the multiply-adds that the direct sum takes.
+Result winograd_s8(const Kernels& K, size_t k) {
+    constexpr size_t tiles = 48, wide = 12, row = 2 * wide + 2;
+    const std::vector<uint8_t> x(row * (2 * tiles / wide + 2) * k, 3);
+    const std::vector<int8_t> filters(k * k * 9, 5);
+    const std::vector<float> scale(k, 0.001f);
+    const size_t panels = (k + K.winograd_s8_cols - 1) / K.winograd_s8_cols;
+    std::vector<int32_t> packed(K.pack_winograd_s8_size(k, k) / 4), rows(tiles * 4);
+    K.pack_winograd_s8(k, k, filters.data(), packed.data(), 0, panels);
+    std::vector<const void*> pixels(tiles * 16);
+    for (size_t t = 0; t < tiles; ++t)
+        for (size_t i = 0; i < 16; ++i) {
+            pixels[t * 16 + i] = x.data() + ((t / wide * 2 + i / 4) * row + t % wide * 2 + i % 4) * k;
+            if (i < 4) rows[t * 4 + i] = (int32_t)((t / wide * 2 + i / 2) * 2 * wide + t % wide * 2 + i % 2);
+        }
+    std::vector<uint8_t> y(tiles * 4 * k), scratch(K.winograd_s8_scratch(tiles, k) + 64);
+    WinogradS8 w;
+    w.tiles = tiles;
+    w.k = w.n = k;
+    w.pixels = pixels.data();
+    w.w = packed.data();
+    w.scratch = scratch.data() + (-(uintptr_t)scratch.data() & 63);
+    w.rows = rows.data();
+    w.y = y.data();
+    w.ldy = (ptrdiff_t)k;
+    w.bytes.scale = scale.data();
+    return measure(K, 2.0 * (double)(y.size() * 9 * k), packed.size() + (x.size() + y.size()) / 4,
+                   [&] { K.winograd_s8(w, 0, panels); });
+}
+
+Result pair_bytes(const Kernels& K, bool multiply) {
+    const std::vector<uint8_t> a(4096, 3), b(4096, 5);
+    std::vector<uint8_t> y(4096);
+    PairBytes p;
+    p.cols = 4096;
+    p.a = a.data();
+    p.b = b.data();
+    p.y = y.data();
+    return measure(K, 4096, 3 * 1024, [&] { (multiply ? K.mul_bytes : K.add_bytes)(p); });
+}
+
+Result map_bytes(const Kernels& K) {
+    const std::vector<uint8_t> x(4096, 3), table(256, 7);
+    std::vector<uint8_t> y(4096);
+    return measure(K, 4096, 2 * 1024, [&] { K.map_bytes(4096, x.data(), table.data(), y.data()); });
+}
+
 Result map(const Kernels& K, Unary fn) {
     Random rng;
     const auto x = random_floats(rng, 4096, 0.1f, 3);
@@ -238,6 +366,10 @@ constexpr size_t depthwises[][4] = {{112, 32, 3, 1}, {112, 96, 3, 2}, {56, 144, 
                                     {56, 72, 3, 2},  {28, 88, 3, 1},  {28, 96, 5, 2},  {14, 240, 5, 1}, {14, 120, 5, 1},
                                     {14, 144, 5, 1}, {14, 288, 5, 2}, {7, 576, 5, 1}};
 
+// Products with narrow weights: {m, n, k, bits}.
+constexpr size_t narrow_gemms[][4] = {{1, 768, 768, 4},   {1, 3072, 768, 4}, {1, 768, 3072, 4}, {4, 3072, 768, 4},
+                                      {1, 50257, 768, 4}, {1, 3072, 768, 8}, {4, 3072, 768, 8}, {1, 50257, 768, 8}};
+
 constexpr std::pair<const char*, Unary> maps[] = {{"relu", Unary::relu},     {"exp", Unary::exp},
                                                   {"tanh", Unary::tanh},     {"sigmoid", Unary::sigmoid},
                                                   {"erf", Unary::erf},       {"log", Unary::log},
@@ -256,9 +388,12 @@ void bench(const Kernels& K, bool json) {
                 "\"seconds\": %.4e, \"peak\": %.4e}\n",
                 K.isa, group, shape.c_str(), r.flops, r.bytes, r.seconds, r.peak);
         else if (!std::strcmp(group, "map"))
-            std::printf("  %-14s %-20s %8.2f G/s\n", group, shape.c_str(), 1e-9 * rate);
+            std::printf("  %-17s %-20s %8.2f G/s\n", group, shape.c_str(), 1e-9 * rate);
+        else if (!std::strcmp(group, "gemm narrow") || !std::strncmp(group, "recurrent", 9))  // limited by what is read
+            std::printf("  %-17s %-20s %8.1f GFLOP/s %5.1f GB/s\n", group, shape.c_str(), 1e-9 * rate,
+                        1e-9 * r.bytes / r.seconds);
         else
-            std::printf("  %-14s %-20s %8.1f GFLOP/s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
+            std::printf("  %-17s %-20s %8.1f GFLOP/s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
                         100 * rate / r.peak);
         std::fflush(stdout);
     };
@@ -268,7 +403,7 @@ void bench(const Kernels& K, bool json) {
             std::printf("{\"isa\": \"%s\", \"group\": \"read\", \"shape\": \"%zu\", \"bytes_per_second\": %.4e}\n",
                         K.isa, kilobytes, rate);
         else
-            std::printf("  %-14s %-20s %8.1f GB/s\n", "read", (std::to_string(kilobytes) + " kB").c_str(), 1e-9 * rate);
+            std::printf("  %-17s %-20s %8.1f GB/s\n", "read", (std::to_string(kilobytes) + " kB").c_str(), 1e-9 * rate);
     }
     for (const auto& g : gemms) report("gemm", sizes({g[0], g[1], g[2]}), gemm(K, g[0], g[1], g[2]));
     report("gemm gelu", sizes({784, 192, 32}), gemm(K, 784, 192, 32, 6));
@@ -281,7 +416,21 @@ void bench(const Kernels& K, bool json) {
                depthwise(K, d[0], d[1], d[2], d[3], 1));
     report("depthwise gelu", sizes({14, 480, 5, 1}), depthwise(K, 14, 480, 5, 1, 6));
     report("gemm int8", sizes({784, 128, 512}), gemm_s8(K, 784, 128, 512));
+    for (const auto& d : depthwises)
+        report(d[3] == 1 ? "depthwise int8" : "depthwise int8 s2", sizes({d[0], d[1], d[2], d[3]}),
+               depthwise_s8(K, d[0], d[1], d[2], d[3]));
+    for (const size_t k : {64, 128, 256}) report("winograd int8", sizes({k, k}), winograd_s8(K, k));
+    for (const auto& g : narrow_gemms)
+        report("gemm narrow", sizes({g[0], g[1], g[2], g[3]}), gemm_bits(K, g[0], g[1], g[2], g[3]));
+    for (const bool narrow : {false, true}) {
+        const char* group = narrow ? "recurrent int8" : "recurrent";
+        report(group, "lstm 256", recurrent(K, RecurrentF32::Cell::lstm, 4, 256, narrow));
+        report(group, "gru 256", recurrent(K, RecurrentF32::Cell::gru, 3, 256, narrow));
+    }
     for (const auto& m : maps) report("map", m.first, map(K, m.second));
+    report("map", "bytes by table", map_bytes(K));
+    report("map", "bytes add", pair_bytes(K, false));
+    report("map", "bytes mul", pair_bytes(K, true));
 }
 
 }  // namespace linnet::kernels::test

@@ -36,6 +36,8 @@ LINNET_INLINE f32 round_even(f32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NE
 LINNET_INLINE f32 sqrt(f32 x) { return _mm256_sqrt_ps(x); }
 LINNET_INLINE f32 floor(f32 x) { return _mm256_floor_ps(x); }
 LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm256_cvtps_epi32(x); }
+#define LINNET_LOAD_S8
+LINNET_INLINE i32 load_s8(const int8_t* p) { return (i32)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 
 alignas(32) static const int32_t tail_mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 LINNET_INLINE __m256i mask_n(size_t n) { return _mm256_loadu_si256((const __m256i*)(tail_mask + 8 - n)); }
@@ -63,35 +65,63 @@ LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
     return (u8x)_mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order);
 }
 
-// Bytes 0, 2 and 1, 3 of each group of four as 16-bit pairs: vpmaddwd is exact where vpmaddubsw saturates.
-struct DotA {
-    __m256i even, odd;
+#define LINNET_BYTE_TABLE
+// 16 tables of 16 bytes, each xor the one before it within a half: x - 16 i is negative, and gives 0, from the table on
+// that is beyond x.
+struct ByteTable {
+    __m256i t[16];
+    inline __attribute__((always_inline)) void load(const uint8_t* p) {
+        for (int i = 0; i < 16; ++i) t[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)(p + 16 * i)));
+        for (int i = 15; i > 0; --i)
+            if (i != 8) t[i] = _mm256_xor_si256(t[i], t[i - 1]);
+    }
+    inline __attribute__((always_inline)) u8x of(u8x x) const {
+        const __m256i step = _mm256_set1_epi8(16);
+        __m256i low = (__m256i)x, high = _mm256_xor_si256(low, _mm256_set1_epi8((char)128)), y = _mm256_setzero_si256();
+        for (int i = 0; i < 8; ++i) {
+            y = _mm256_xor_si256(y, _mm256_shuffle_epi8(t[i], low));
+            y = _mm256_xor_si256(y, _mm256_shuffle_epi8(t[8 + i], high));
+            low = _mm256_subs_epi8(low, step), high = _mm256_subs_epi8(high, step);
+        }
+        return (u8x)y;
+    }
 };
-struct DotB {
-    __m256i even, odd;
-};
-LINNET_INLINE DotA dot_a(uint32_t x) {
-    const __m256i v = _mm256_set1_epi32((int)x);
-    return {_mm256_and_si256(v, _mm256_set1_epi16(255)), _mm256_srli_epi16(v, 8)};
+
+// Two ways to multiply int8, neither exact for all values and fast: see gemm_s8_pairs.h.
+#define LINNET_DOT_PAIRS
+typedef __m256i DotA;
+typedef __m256i DotB;
+LINNET_INLINE DotA dot_a(const uint8_t* p) {
+    int x;
+    __builtin_memcpy(&x, p, 4);
+    return _mm256_set1_epi32(x);
 }
-LINNET_INLINE DotB dot_b(const void* p) {
-    const __m256i v = _mm256_loadu_si256((const __m256i*)p);
-    return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
+LINNET_INLINE DotB dot_b(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+// acc[j] += sum over i < 4 of u8 a[i] * s8 b[j][i], where no sum of two neighbours leaves 16 bits.
+LINNET_INLINE void multiply_pairs(i32& acc, DotA a, DotB b) {
+    const __m256i pairs = _mm256_maddubs_epi16(a, b);
+    acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
-    return (i32)_mm256_add_epi32((__m256i)acc,
-                                 _mm256_add_epi32(_mm256_madd_epi16(a.even, b.even), _mm256_madd_epi16(a.odd, b.odd)));
+// Pairs of 16 bits.
+typedef __m256i WideB;
+LINNET_INLINE WideB wide_b(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
+LINNET_INLINE WideB wide_a(const int16_t* p) { return dot_a((const uint8_t*)p); }
+LINNET_INLINE void multiply_wide(i32& acc, WideB a, WideB b) {
+    acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
+}
+LINNET_INLINE void store_wide(int16_t* to, const uint8_t* from) {
+    _mm256_storeu_si256((__m256i*)to, _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)from)));
 }
 
-// GCC otherwise adds products among each other first, and runs out of registers.
-LINNET_INLINE void keep_order(i32& acc) { __asm__("" : "+x"(acc)); }
 constexpr bool winograd_s8_pays = true;
 // acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
 typedef __m256i PairA, PairB;
 LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm256_castps_si256(_mm256_broadcast_ss((const float*)p)); }
+LINNET_INLINE PairB pair_b(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
 LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
-    acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
-    keep_order(acc);
+    // GCC, left to choose, adds products among each other first, and runs out of registers.
+    __m256i product;
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(product) : "x"(a), "xm"(b));
     return acc;
 }
 

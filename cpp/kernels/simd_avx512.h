@@ -40,6 +40,18 @@ LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm512_cvtps_epi32(x); }
 // x 2^n for whole numbers n, subnormals and infinity included.
 LINNET_INLINE f32 scale_2n(f32 x, f32 n) { return _mm512_scalef_ps(x, n); }
 
+#define LINNET_LOAD_S8
+LINNET_INLINE i32 load_s8(const int8_t* p) { return (i32)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+#define LINNET_NIBBLE
+// The four bits from 4 I on of each lane, as a number from -8 to 7: the permutation looks at no others.
+template <int I>
+LINNET_INLINE f32 nibble(i32 x) {
+    const f32 values = f32{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+    return _mm512_permutexvar_ps(_mm512_srli_epi32((__m512i)x, 4 * I), values);
+}
+constexpr bool nibble_scaled = false;
+constexpr float nibble_zero = 0;
+
 LINNET_INLINE __mmask16 mask_n(size_t n) { return (__mmask16)((1u << n) - 1); }
 LINNET_INLINE f32 load_n(const float* p, size_t n) { return _mm512_maskz_loadu_ps(mask_n(n), p); }
 LINNET_INLINE void store_n(float* p, f32 v, size_t n) { _mm512_mask_storeu_ps(p, mask_n(n), v); }
@@ -95,6 +107,7 @@ constexpr bool winograd_s8_pays = false;
 // acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
 typedef __m512i PairA, PairB;
 LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm512_castps_si512(_mm512_set1_ps(*(const float*)p)); }
+LINNET_INLINE PairB pair_b(const int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p)); }
 LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) { return (i32)_mm512_dpwssd_epi32((__m512i)acc, a, b); }
 
 // Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.

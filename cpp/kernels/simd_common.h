@@ -69,6 +69,9 @@ LINNET_INLINE i32 load_narrow(const T* p) {
     __builtin_memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, i32);
 }
+#ifndef LINNET_LOAD_S8
+LINNET_INLINE i32 load_s8(const int8_t* p) { return load_narrow<s8_lanes>(p); }
+#endif
 template <class Lanes, class T>
 LINNET_INLINE void store_narrow(T* p, i32 x) {
     const Lanes v = __builtin_convertvector(x, Lanes);
@@ -115,6 +118,16 @@ LINNET_INLINE void accumulate(f32& acc, f32 a, f32 b) { acc = fma(a, b, acc); }
 LINNET_INLINE i32 bits(f32 x) { return (i32)x; }
 LINNET_INLINE f32 from_bits(i32 x) { return (f32)x; }
 LINNET_INLINE f32 to_float(i32 x) { return __builtin_convertvector(x, f32); }
+#ifndef LINNET_NIBBLE
+// The four bits from 4 I on of each lane, a number from 0 to 15, times 16^(I % 7).
+template <int I>
+LINNET_INLINE f32 nibble(i32 x) {
+    if constexpr (I == 7) return to_float((i32)((u32)x >> 28));
+    else return to_float(x & splat_i(15 << 4 * I));
+}
+constexpr bool nibble_scaled = true;
+constexpr float nibble_zero = 8;  // what stands for 0
+#endif
 // Comparisons as masks of all ones or zeros.
 LINNET_INLINE i32 less(f32 a, f32 b) { return (i32)(a < b); }
 LINNET_INLINE i32 less_equal(f32 a, f32 b) { return (i32)(a <= b); }

@@ -101,6 +101,12 @@ struct PairA {
 };
 typedef i32 PairB;
 LINNET_INLINE PairA pair_a(const int16_t* p) { return {splat_i(p[0]), splat_i(p[1])}; }
+LINNET_INLINE PairB pair_b(const int8_t* p) {
+    PairB b;
+    for (int i = 0; i < lanes; ++i)
+        b[i] = (int32_t)((uint32_t)p[2 * i] & 0xffff) | (int32_t)((uint32_t)p[2 * i + 1] << 16);
+    return b;
+}
 LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) { return acc + a.x[0] * ((b << 16) >> 16) + a.x[1] * (b >> 16); }
 
 }  // namespace linnet::kernels::generic

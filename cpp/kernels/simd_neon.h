@@ -55,6 +55,22 @@ LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 LINNET_INLINE f32 load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 LINNET_INLINE void store_f16(uint16_t* p, f32 v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 
+LINNET_INLINE uint32_t four_bytes(const void* p) {
+    uint32_t x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+}
+#define LINNET_WIDEN
+// A vector of bytes; GCC takes convertvector apart.
+LINNET_INLINE i32 widen(const uint8_t* p) {
+    const uint8x8_t v = vreinterpret_u8_u32(vdup_n_u32(four_bytes(p)));
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(v))));
+}
+LINNET_INLINE i32 widen(const int8_t* p) {
+    const int8x8_t v = vreinterpret_s8_u32(vdup_n_u32(four_bytes(p)));
+    return vmovl_s16(vget_low_s16(vmovl_s8(v)));
+}
+
 // The bytes of four vectors: each value + zero, saturated to 0..255.
 typedef uint8x16_t u8x;
 LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
@@ -78,13 +94,22 @@ struct ByteTable {
 
 #ifdef LINNET_NEON_DOT
 constexpr bool winograd_s8_pays = false;
-constexpr int dot_mr = 6, dot_nv = 4;
+// A is read 16 k at a time, and multiplied by lane.
+#define LINNET_DOT_LANE
+constexpr int dot_mr = 8, dot_nv = 2;
 constexpr bool dot_wants_signed = true;
 typedef int8x16_t DotA;
 typedef int8x16_t DotB;
 LINNET_INLINE DotA dot_a(uint32_t x) { return vreinterpretq_s8_u32(vdupq_n_u32(x)); }
 LINNET_INLINE DotB dot_b(const void* p) { return vld1q_s8((const int8_t*)p); }
 LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) { return vdotq_s32(acc, a, b); }
+LINNET_INLINE DotA dot_a_wide(const uint8_t* p, uint32_t flip) {
+    return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(p), vreinterpretq_u8_u32(vdupq_n_u32(flip))));
+}
+template <int L>
+LINNET_INLINE i32 dot4_lane(i32 acc, DotA a, DotB b) {
+    return vdotq_laneq_s32(acc, b, a, L);
+}
 #else
 constexpr bool winograd_s8_pays = true;
 constexpr int dot_mr = 4, dot_nv = 2;
@@ -93,10 +118,15 @@ typedef int8x8_t DotA;
 typedef int8x16_t DotB;
 LINNET_INLINE DotA dot_a(uint32_t x) { return vreinterpret_s8_u32(vdup_n_u32(x)); }
 LINNET_INLINE DotB dot_b(const void* p) { return vld1q_s8((const int8_t*)p); }
-// Products and pair sums of two full s8 ranges exceed int16, so the widening goes to int32 before any sum.
-LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
-    const int16x8_t lo = vmull_s8(vget_low_s8(b), a), hi = vmull_s8(vget_high_s8(b), a);
-    return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(lo), vpaddlq_s16(hi)));
+// Products of bytes fit 16 bits, their sums in pairs go to int32: two of those make up one sum.
+#define LINNET_DOT_ACC
+struct DotAcc {
+    int32x4_t lo, hi;
+};
+LINNET_INLINE DotAcc dot_first(i32 x) { return {vzip1q_s32(x, vdupq_n_s32(0)), vzip2q_s32(x, vdupq_n_s32(0))}; }
+LINNET_INLINE i32 dot_sum(DotAcc a) { return vpaddq_s32(a.lo, a.hi); }
+LINNET_INLINE DotAcc dot4(DotAcc acc, DotA a, DotB b) {
+    return {vpadalq_s16(acc.lo, vmull_s8(vget_low_s8(b), a)), vpadalq_s16(acc.hi, vmull_s8(vget_high_s8(b), a))};
 }
 #endif
 
@@ -109,17 +139,13 @@ LINNET_INLINE PairA pair_a(const int16_t* p) {
     __builtin_memcpy(&x, p, sizeof x);
     return vreinterpret_s16_s32(vdup_n_s32(x));
 }
+LINNET_INLINE PairB pair_b(const int8_t* p) { return vmovl_s8(vld1_s8(p)); }
 LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
     return vmlal_high_lane_s16(vmlal_lane_s16(acc, vget_low_s16(b), a, 0), b, a, 1);
 }
 
 // Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
 #define LINNET_TAPS
-LINNET_INLINE uint32_t four_bytes(const uint8_t* p) {
-    uint32_t x;
-    __builtin_memcpy(&x, p, sizeof x);
-    return x;
-}
 #ifdef LINNET_NEON_DOT
 constexpr int tap_group = 4;
 constexpr bool taps_are_signed = true;

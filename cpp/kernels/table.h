@@ -8,6 +8,7 @@
 #include "kernels/depthwise_s8.h"
 #include "kernels/epilogue.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_bits.h"
 #include "kernels/gemm_s8.h"
 #ifdef LINNET_AMX
 #include "kernels/gemm_s8_amx.h"
@@ -48,6 +49,10 @@ constexpr Kernels table = {
     LINNET_ENTRY(pack_b_s8_size),
     LINNET_ENTRY(pack_b_s8),
     LINNET_ENTRY(gemm_s8),
+    LINNET_ENTRY(pack_b_bits_size),
+    LINNET_ENTRY(pack_b_bits),
+    LINNET_ENTRY(gemm_bits),
+    LINNET_ENTRY(unpack_b_bits),
     LINNET_ENTRY(pack_winograd_s8_size),
     LINNET_ENTRY(pack_winograd_s8),
     LINNET_ENTRY(winograd_s8_scratch),
@@ -63,6 +68,8 @@ constexpr Kernels table = {
     LINNET_ENTRY(max_pool_bytes),
     LINNET_ENTRY(avg_pool_bytes),
     LINNET_ENTRY(pack_recurrent_f32),
+    LINNET_ENTRY(pack_recurrent_s8_size),
+    LINNET_ENTRY(pack_recurrent_s8),
     LINNET_ENTRY(recurrent_f32),
     LINNET_ENTRY(epilogue_f32),
     LINNET_ENTRY(map_f32),

@@ -11,7 +11,7 @@ typedef int16_t s16x __attribute__((vector_size(sizeof(f32)), may_alias));
 typedef uint8_t u8_half __attribute__((vector_size(sizeof(f32) / 2), may_alias));
 
 constexpr size_t w16_lanes = 2 * (size_t)lanes;  // channels of a vector
-constexpr int w16_mr = 4, w16_nv = 2;
+constexpr int w16_mr = 6, w16_nv = 2;
 constexpr size_t w16_nr = (size_t)w16_nv * lanes;
 constexpr size_t w16_skew = 64;  // bytes between matrices, so that they do not all fall into one cache set
 
@@ -28,25 +28,31 @@ static void pack_winograd_s8(size_t k, size_t n, const int8_t* w, void* out, siz
     const auto line = [](int32_t a, int32_t b, int32_t c, int32_t* o) {
         o[0] = 2 * a, o[1] = a + b + c, o[2] = a - b + c, o[3] = 2 * c;
     };
+    // What dot2 takes of a pair of k, for all matrices: they lie far apart.
+    int16_t pair[16][2 * w16_nr];
     for (size_t p = panel_begin; p < panel_end; ++p) {
         int16_t* panel = (int16_t*)out + p * 16 * w16_matrix(k);
-        __builtin_memset(panel, 0, 16 * w16_matrix(k) * sizeof *panel);
-        for (size_t c = 0; c < w16_nr && p * w16_nr + c < n; ++c)
-            for (size_t i = 0; i < k; ++i) {
-                const int8_t* g = w + ((p * w16_nr + c) * k + i) * 9;
+        for (size_t i = 0; i < k; i += 2) {
+            __builtin_memset(pair, 0, sizeof pair);
+            for (size_t c = 0; c < w16_nr && p * w16_nr + c < n; ++c)
+                for (size_t e = 0; e < 2 && i + e < k; ++e) {
+                    const int8_t* g = w + ((p * w16_nr + c) * k + i + e) * 9;
 #ifdef LINNET_PAIRS_APART
-                const size_t at = i / 2 * 2 * w16_nr + c / lanes * 2 * lanes + i % 2 * lanes + c % lanes;
+                    const size_t at = c / lanes * 2 * lanes + e * lanes + c % lanes;
 #else
-                const size_t at = i / 2 * 2 * w16_nr + c * 2 + i % 2;
+                    const size_t at = c * 2 + e;
 #endif
-                int32_t rows[3][4];
-                for (int j = 0; j < 3; ++j) line(g[3 * j], g[3 * j + 1], g[3 * j + 2], rows[j]);
-                for (int j = 0; j < 4; ++j) {
-                    int32_t o[4];
-                    line(rows[0][j], rows[1][j], rows[2][j], o);
-                    for (int r = 0; r < 4; ++r) panel[(size_t)(r * 4 + j) * w16_matrix(k) + at] = (int16_t)o[r];
+                    int32_t rows[3][4];
+                    for (int j = 0; j < 3; ++j) line(g[3 * j], g[3 * j + 1], g[3 * j + 2], rows[j]);
+                    for (int j = 0; j < 4; ++j) {
+                        int32_t o[4];
+                        line(rows[0][j], rows[1][j], rows[2][j], o);
+                        for (int r = 0; r < 4; ++r) pair[r * 4 + j][at] = (int16_t)o[r];
+                    }
                 }
-            }
+            for (size_t m = 0; m < 16; ++m)
+                __builtin_memcpy(panel + m * w16_matrix(k) + i * w16_nr, pair[m], sizeof pair[m]);
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 // R [directions, hidden, 4 * hidden], B, sequence_lens, initial_h, initial_c, P as LSTM has them; then scale and zero
 // point of W and of R, [directions] or [directions, 4 * hidden]. Attributes as LSTM's of opset 7.
 //
-// Only the weights are rounded here. Other runtimes round the activations too, to 8 bits anew for every product.
+// The weights are what the model says, R as it is where it has no zero point, and the state is rounded to 16 bits then.
+// Other runtimes round the activations, too, to 8 bits anew for every product.
 #include "ops/elementwise.h"
+#include "ops/shared/recurrent.h"
 
 namespace linnet {
 namespace {
@@ -69,11 +71,22 @@ bool lower(const Graph& graph, NodeId id, Patch& patch) {
     Node lstm;
     lstm.name = node.name;
     lstm.op_type = "LSTM";
-    lstm.op = find_op("", "LSTM", kMaxOpset);
     lstm.attributes = node.attributes;
     lstm.inputs.assign(node.inputs.begin(), node.inputs.begin() + kLstmInputs);
     lstm.inputs[kW] = real_weight(node, kW, kWScale, patch);
-    lstm.inputs[kR] = real_weight(node, kR, kRScale, patch);
+    const Tensor *r = graph.constant(node.inputs[kR]), *scale = graph.constant(node.inputs[kRScale]);
+    const bool zero = has(node.inputs, kRScale + 1);
+    const Tensor* zeros = zero ? graph.constant(node.inputs[kRScale + 1]) : nullptr;
+    std::optional<NarrowRecurrent> narrow;
+    if (r && scale && (!zero || zeros)) narrow = narrow_recurrent(*r, *scale, zeros, true, true);
+    if (narrow) {
+        lstm.domain = "linnet";
+        lstm.inputs[kR] = patch.constant(std::move(narrow->r));
+        lstm.inputs.push_back(patch.constant(std::move(narrow->scale)));
+    } else {
+        lstm.inputs[kR] = real_weight(node, kR, kRScale, patch);
+    }
+    lstm.op = find_op(lstm.domain, "LSTM", kMaxOpset);
     const ValueIds made = patch.node(std::move(lstm), static_cast<int>(node.outputs.size()));
     for (size_t i = 0; i < made.size(); ++i)
         if (has(node.outputs, i)) patch.replace(node.outputs[i], made[i]);

@@ -199,12 +199,17 @@ bool lower_nbits(const Graph& graph, NodeId id, Patch& patch) {
     if (!b || !scales || (optional(3) != kNoValue && !zeros) || (optional(4) != kNoValue && !g_idx) ||
         d == DType::undefined)
         return false;
-    Tensor weights = dequantized(nbits, *b, *scales, zeros, g_idx);
-    ValueId a = node.inputs[0];
+    ValueId a = node.inputs[0], y;
     const auto to = [](DType type) { return Attributes().set("to", static_cast<int64_t>(type)); };
     if (d != DType::f32) a = patch.node("Cast", {a}, to(DType::f32));
-    ValueId y = patch.node("MatMul", {a, patch.constant(std::move(weights))},
-                           Attributes().set("perm_b", std::vector<int64_t>{1, 0}), "linnet");
+    if (!g_idx && b->rank() == 3) {
+        Attributes attributes;
+        for (const char* name : {"K", "N", "bits", "block_size"}) attributes.set(name, node.attributes.i(name, 4));
+        y = patch.node("MatMulBits", {a, node.inputs[1], node.inputs[2], optional(3)}, attributes, "linnet");
+    } else {
+        y = patch.node("MatMul", {a, patch.constant(dequantized(nbits, *b, *scales, zeros, g_idx))},
+                       Attributes().set("perm_b", std::vector<int64_t>{1, 0}), "linnet");
+    }
     if (optional(5) != kNoValue) {
         ValueId bias = optional(5);
         if (d != DType::f32) bias = patch.node("Cast", {bias}, to(DType::f32));

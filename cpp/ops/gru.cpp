@@ -73,15 +73,14 @@ void run_gru(RunContext& ctx) {
 }  // namespace
 
 std::span<const OpDef> gru_ops() {
-    static const OpDef rows[] = {
-        {.name = "GRU",
-         .infer = infer_gru,
-         .run = run_gru,
-         .prepare = prepare_gru,
-         .lower = lower_to_f32,
-         .min_inputs = 3,
-         .max_inputs = 6},
-    };
+    static const OpDef row = {.name = "GRU",
+                              .infer = infer_gru,
+                              .run = run_gru,
+                              .prepare = prepare_gru,
+                              .lower = lower_to_f32,
+                              .min_inputs = 3,
+                              .max_inputs = 6};
+    static const OpDef rows[] = {row, narrow_row(row)};
     return rows;
 }
 

@@ -65,15 +65,14 @@ void run_lstm(RunContext& ctx) {
 }  // namespace
 
 std::span<const OpDef> lstm_ops() {
-    static const OpDef rows[] = {
-        {.name = "LSTM",
-         .infer = infer_lstm,
-         .run = run_lstm,
-         .prepare = prepare_lstm,
-         .lower = lower_to_f32,
-         .min_inputs = 3,
-         .max_inputs = 8},
-    };
+    static const OpDef row = {.name = "LSTM",
+                              .infer = infer_lstm,
+                              .run = run_lstm,
+                              .prepare = prepare_lstm,
+                              .lower = lower_to_f32,
+                              .min_inputs = 3,
+                              .max_inputs = 8};
+    static const OpDef rows[] = {row, narrow_row(row)};
     return rows;
 }
 

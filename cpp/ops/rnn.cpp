@@ -34,15 +34,14 @@ void run_rnn(RunContext& ctx) {
 }  // namespace
 
 std::span<const OpDef> rnn_ops() {
-    static const OpDef rows[] = {
-        {.name = "RNN",
-         .infer = infer_rnn,
-         .run = run_rnn,
-         .prepare = prepare_rnn,
-         .lower = lower_to_f32,
-         .min_inputs = 3,
-         .max_inputs = 6},
-    };
+    static const OpDef row = {.name = "RNN",
+                              .infer = infer_rnn,
+                              .run = run_rnn,
+                              .prepare = prepare_rnn,
+                              .lower = lower_to_f32,
+                              .min_inputs = 3,
+                              .max_inputs = 6};
+    static const OpDef rows[] = {row, narrow_row(row)};
     return rows;
 }
 

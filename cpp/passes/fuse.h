@@ -18,6 +18,8 @@ bool fuse_depthwise(const Graph& graph, NodeId id, Patch& patch);
 bool fuse_gate(const Graph& graph, NodeId id, Patch& patch);
 // Transposes around a product become strides; Reshapes that only merge its rows vanish.
 bool absorb_layout(const Graph& graph, NodeId id, Patch& patch);
+// Products and recurrent layers whose weights are dequantized constants keep them narrow. Before constants are folded.
+bool narrow_products(const Graph& graph, NodeId id, Patch& patch);
 // MatMul, scale, mask, Softmax, MatMul become Attention. Before MatMul is lowered.
 bool fuse_attention(const Graph& graph, NodeId id, Patch& patch);
 

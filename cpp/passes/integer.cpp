@@ -6,29 +6,21 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/kernels.h"
-
 namespace linnet {
 namespace {
 
 bool is_quant_domain(const Node& node) { return node.domain.empty() || node.domain == "com.microsoft"; }
 
-constexpr std::array<IntegerForm, 5> kForms{integer_table, integer_conv, integer_binary, integer_pool,
-                                            quantize_earlier};
+constexpr std::array<IntegerForm, 6> kForms{integer_table,  integer_conv, integer_product,
+                                            integer_binary, integer_pool, quantize_earlier};
 
 }  // namespace
 
 int32_t Quantization::quantize(float x) const {
-    if (dtype == DType::u8) {
-        uint8_t y = 0;
-        const auto z = static_cast<uint8_t>(zero);
-        kernels::kernels().quantize_u8(1, &x, &scale, 0, &z, 0, &y);
-        return y;
-    }
-    int8_t y = 0;
-    const auto z = static_cast<int8_t>(zero);
-    kernels::kernels().quantize_s8(1, &x, &scale, 0, &z, 0, &y);
-    return y;
+    const float steps = std::nearbyint(x / scale);
+    if (std::isnan(steps)) return zero;
+    return static_cast<int32_t>(
+        std::clamp(static_cast<double>(steps) + zero, static_cast<double>(lowest()), static_cast<double>(highest())));
 }
 
 bool is_quantize(const Node& node) { return node.op_type == "QuantizeLinear" && is_quant_domain(node); }

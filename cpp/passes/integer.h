@@ -41,13 +41,20 @@ using IntegerForm = bool (*)(const Graph&, const Node& quantize, Patch&, std::st
 
 bool integer_table(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
 bool integer_conv(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
+bool integer_product(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
 bool integer_binary(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
 bool integer_pool(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
 // QuantizeLinear moves in front of what only moves or selects elements.
 bool quantize_earlier(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
 
+// A float or dequantized bias in steps of x_scale * w_scale; kNoValue with `why` set if it has no such form.
+ValueId integer_bias(const Graph& graph, ValueId bias, int64_t filters, float x_scale, const Tensor& w_scale,
+                     float y_scale, Patch& patch, std::string& why);
+
 // The passes: each form above on each QuantizeLinear; and DequantizeLinear moves behind what only moves elements.
 bool integer_forms(const Graph& graph, NodeId id, Patch& patch);
+// Products whose integer sums are read as float: after integer_forms.
+bool float_products(const Graph& graph, NodeId id, Patch& patch);
 bool dequantize_later(const Graph& graph, NodeId id, Patch& patch);
 // Operators of com.microsoft on bytes become their QDQ form.
 bool unfold_qlinear(const Graph& graph, NodeId id, Patch& patch);

@@ -44,7 +44,14 @@ std::optional<Weights> weights(const Graph& graph, ValueId value, std::string& w
     return out;
 }
 
-// The bias in steps of x_scale * w_scale; kNoValue with `why` set if it has no such form.
+ValueId zero_point(Patch& patch, const Quantization& real) {
+    Tensor t = Tensor::allocate(real.dtype, {});
+    *t.as<uint8_t>() = static_cast<uint8_t>(real.zero);
+    return patch.constant(std::move(t), "zero_point");
+}
+
+}  // namespace
+
 ValueId integer_bias(const Graph& graph, ValueId bias, int64_t filters, float x_scale, const Tensor& w_scale,
                      float y_scale, Patch& patch, std::string& why) {
     const Tensor* real = graph.constant(bias);
@@ -78,14 +85,6 @@ ValueId integer_bias(const Graph& graph, ValueId bias, int64_t filters, float x_
     }
     return patch.constant(std::move(out), "bias");
 }
-
-ValueId zero_point(Patch& patch, const Quantization& real) {
-    Tensor t = Tensor::allocate(real.dtype, {});
-    *t.as<uint8_t>() = static_cast<uint8_t>(real.zero);
-    return patch.constant(std::move(t), "zero_point");
-}
-
-}  // namespace
 
 bool integer_conv(const Graph& graph, const Node& quantize, Patch& patch, std::string& why) {
     const Quantization y = *quantization(graph, quantize);

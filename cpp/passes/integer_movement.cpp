@@ -70,7 +70,8 @@ bool may_absorb(const Graph& graph, ValueId value) {
     if (graph.value(value).producer == kNoNode) return false;
     const Node& node = graph.node(graph.value(value).producer);
     return dequantized(graph, value) || movement(graph, node) || (node.op->flags & kElementwise) ||
-           node.op_type == "Conv" || node.op_type == "AveragePool" || node.op_type == "GlobalAveragePool";
+           node.op_type == "Conv" || node.op_type == "AveragePool" || node.op_type == "GlobalAveragePool" ||
+           node.op_type == "ReduceMean";
 }
 
 // The padding of a Pad in steps of the quantization; false if it is not known.

@@ -1,5 +1,6 @@
 // Elementwise operators between DequantizeLinear and QuantizeLinear whose only variable is one tensor of bytes are a
 // function of a byte: all 256 results are computed now, by the operators themselves.
+#include <algorithm>
 #include <array>
 #include <map>
 
@@ -66,6 +67,8 @@ class Region {
         if (!(node.op->flags & kElementwise) || (node.op->flags & kRandom) || !node.op->run || node.captures ||
             node.outputs.size() != 1 || dtype == DType::f16 || dtype == DType::bf16)
             return std::nullopt;
+        // Operators of opset 6 broadcast along axes of their own.
+        if (node.attributes.has("axis") || node.attributes.has("broadcast")) return std::nullopt;
         ValueId common = kNoValue;
         for (ValueId input : node.inputs) {
             if (input == kNoValue) continue;

@@ -32,6 +32,8 @@ constexpr Pass kLower[] = {
     {.name = "remove_unused", .run = remove_unused, .required = true},  // a rule leaves alone what nobody uses
     {.name = "unfold_qlinear", .rule = unfold_qlinear},
     {.name = "integer_forms", .rule = integer_forms},
+    {.name = "float_products", .rule = float_products},
+    {.name = "narrow_products", .rule = narrow_products},
     {.name = "dequantize_later", .rule = dequantize_later},
     {.name = "explain_float_nodes", .run = explain_float_nodes},
     {.name = "fold_constants", .run = fold_constants},  // weights of what stays float

@@ -26,7 +26,7 @@ struct GraphInfo {
     int64_t constants = 0;        // that some node or output uses
     int64_t constant_elements = 0, constant_bytes = 0;
     std::vector<FloatNode> float_nodes;  // in a quantized model: what stays float, and why
-    int64_t layout_changes = 0;  // Transposes of more than two axes that are neither views nor constants
+    int64_t layout_changes = 0;          // Transposes of more than two axes that are neither views nor constants
 };
 
 // `facts`, when not empty, replace those of the graph, by ValueId.

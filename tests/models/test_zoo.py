@@ -8,9 +8,10 @@ from typing import Any
 import onnx
 import pytest
 from benchmarks.zoo import ZOO, feeds, folder
+from benchmarks.zoo.compressed import FORMS, form_path
 
 import linnet
-from model_checks import assert_same
+from model_checks import assert_quantized_same, assert_same
 
 RUNS = [(name, sizes) for name, entry in ZOO.items() for sizes in ({}, *entry.variants)]
 
@@ -55,3 +56,14 @@ def test_thread_count_does_not_change_a_bit(name: str, runtime: Any, open_model:
     path, given = zoo_file(name), feeds(name)
     one = open_model(path, threads=1).run(None, given)
     assert_same(open_model(path, threads=2).run(None, given), one, "two threads", 0.0)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_compressed_form_agrees_with_onnxruntime(name: str, open_model: Any, open_reference: Any) -> None:
+    path = form_path(name)
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in {path.parent}: make it with  python -m benchmarks.zoo.compressed {name}")
+    given = feeds(FORMS[name].base)
+    want = open_reference(path).run(None, given)
+    other = open_reference(path, optimised=False).run(None, given)
+    assert_quantized_same(open_model(path).run(None, given), want, other)

@@ -105,7 +105,8 @@ def conv_sums(x: Bytes, x_zero: int, w: NDArray[Any], attributes: dict[str, Any]
     sh, sw = attributes.get("strides", [1, 1])
     dh, dw = attributes.get("dilations", [1, 1])
     padded = np.pad(x.astype(np.int64) - x_zero, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
-    n, c, h, width = padded.shape
+    _, _, h, width = padded.shape
+    n = len(padded)
     o, per_group, kh, kw = w.shape
     out_h = (h - ((kh - 1) * dh + 1)) // sh + 1
     out_w = (width - ((kw - 1) * dw + 1)) // sw + 1
@@ -132,8 +133,12 @@ def requantize(sums: NDArray[Any], x: Real, w_scale: NDArray[Any], y: Real) -> B
 
 
 def add(a: Bytes, a_real: Real, b: Bytes, b_real: Real, y: Real) -> Bytes:
-    left = (a.astype(np.int32) - a_real.zero).astype(np.float32) * np.float32(np.float32(a_real.scale) / np.float32(y.scale))
-    right = (b.astype(np.int32) - b_real.zero).astype(np.float32) * np.float32(np.float32(b_real.scale) / np.float32(y.scale))
+    left = (a.astype(np.int32) - a_real.zero).astype(np.float32) * np.float32(
+        np.float32(a_real.scale) / np.float32(y.scale)
+    )
+    right = (b.astype(np.int32) - b_real.zero).astype(np.float32) * np.float32(
+        np.float32(b_real.scale) / np.float32(y.scale)
+    )
     return y.from_steps((left + right).astype(np.float32))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import linnet
 from integer_model import Model, Real, add, average, conv_sums, multiply, requantize
@@ -65,7 +66,9 @@ CONVS = [
 
 
 @pytest.mark.parametrize("adversarial", [False, True])
-@pytest.mark.parametrize("x_dtype,w_dtype,per_channel", [(U8, S8, True), (S8, S8, False), (U8, U8, False), (S8, U8, True)])
+@pytest.mark.parametrize(
+    "x_dtype,w_dtype,per_channel", [(U8, S8, True), (S8, S8, False), (U8, U8, False), (S8, U8, True)]
+)
 @pytest.mark.parametrize("shape", CONVS, ids=str)
 def test_conv(shape: Any, x_dtype: Any, w_dtype: Any, per_channel: bool, adversarial: bool) -> None:
     channels, filters, size, kernel, attributes = shape
@@ -148,7 +151,9 @@ def test_silu_behind_a_convolution_is_its_table(dtype: Any) -> None:
     same(model, {"x": x}, got.astype(dtype))
 
 
-@pytest.mark.parametrize("op,attributes", [("LeakyRelu", {"alpha": 0.1}), ("HardSwish", {}), ("Tanh", {}), ("Relu", {})])
+@pytest.mark.parametrize(
+    "op,attributes", [("LeakyRelu", {"alpha": 0.1}), ("HardSwish", {}), ("Tanh", {}), ("Relu", {})]
+)
 def test_table(op: str, attributes: dict[str, Any]) -> None:
     x, x_real, y_real = np.arange(256, dtype=U8).reshape(1, 256), Real(0.03, 120), Real(0.02, 90, S8)
     m = Model()
@@ -254,7 +259,12 @@ def movements() -> dict[str, Any]:
         ),
         "Resize": (
             lambda m, v: m.node(
-                "Resize", v, "", m.constant(np.float32([1, 1, 2, 2])), mode="nearest", nearest_mode="floor",
+                "Resize",
+                v,
+                "",
+                m.constant(np.float32([1, 1, 2, 2])),
+                mode="nearest",
+                nearest_mode="floor",
                 coordinate_transformation_mode="asymmetric",
             ),
             lambda x: x.repeat(2, axis=2).repeat(2, axis=3),
@@ -304,8 +314,6 @@ def test_float_bias_of_whole_steps_is_taken_and_another_is_not() -> None:
 
 
 def test_qlinear_operators_of_other_runtimes_are_integer_steps() -> None:
-    from onnx import TensorProto, helper, numpy_helper
-
     scale, zero = np.float32(0.02), np.uint8(100)
     constants = [numpy_helper.from_array(np.asarray(v), n) for n, v in (("s", scale), ("z", zero))]
     domain = "com.microsoft"
@@ -326,6 +334,48 @@ def test_qlinear_operators_of_other_runtimes_are_integer_steps() -> None:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
     assert not [n for n in operators(model) if "quantize" in n.lower()]
+
+
+def float_nodes(model: bytes) -> dict[str, str]:
+    session = _core.Session.from_bytes(model, _core.SessionOptions())
+    return {node["op"]: node["why"] for node in _core.describe(session, "lower", {"x": [1, 8, 5, 5]})["float_nodes"]}
+
+
+def test_what_stays_float_says_why() -> None:
+    x_real, y = Real(0.02, 128), Real(0.05, 10)
+
+    def source(m: Model) -> str:
+        return m.dequantize(m.bytes_input("x", (1, 8, 5, 5), U8), x_real)
+
+    m = Model()
+    value, _ = small_conv(m, source(m), 8, 6, y)
+    soft = m.node("Softmax", m.pair(value, y), axis=1)
+    assert float_nodes(m.bytes([m.quantize(soft, y)])) == {"Softmax": "no integer form of Softmax"}
+
+    m = Model()
+    value, _ = small_conv(m, source(m), 8, 6, y)
+    assert "output of the model" in float_nodes(m.bytes([value, m.quantize(value, y)]))["Conv"]
+
+    m = Model()
+    value, _ = small_conv(m, source(m), 8, 6, y)
+    found = float_nodes(m.bytes([m.quantize(m.node("Softmax", value, axis=1), y)]))
+    assert found["Conv"].startswith("its result is read as float by Softmax")
+
+    m = Model()
+    value, _ = small_conv(m, m.node("Softmax", source(m), axis=1), 8, 6, y)
+    assert "its input is not quantized" in float_nodes(m.bytes([m.quantize(value, y)]))["Conv"]
+
+    m = Model()
+    weights = m.constant(np.ones((6, 8, 1, 1), np.float32))
+    conv = m.node("Conv", source(m), weights)
+    assert float_nodes(m.bytes([m.quantize(conv, y)]))["Conv"] == "its weights are not quantized"
+
+
+def test_a_graph_without_bytes_has_no_float_nodes_to_explain() -> None:
+    m = Model()
+    m.inputs.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 8, 5, 5)))
+    model = m.bytes([m.node("Relu", "x")])
+    assert float_nodes(model) == {}
 
 
 def test_tables_agree() -> None:

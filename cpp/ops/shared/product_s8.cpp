@@ -75,73 +75,128 @@ ProductS8 prepare_product_s8(PrepareContext& ctx, ProductPlan plan, DType a, int
     return product;
 }
 
-void run_product_s8(const ProductS8& product, const Parallel& parallel, const Tensor& a, const Tensor* a_zero,
-                    const Tensor& b, const Tensor* b_zero, const int32_t* bias, int32_t* c, std::byte* scratch) {
+namespace {
+
+// Where the packed b's are: those of the plan, or made in scratch.
+const int8_t* packed_b(const ProductS8& product, const Parallel& parallel, const Tensor& b, std::byte* scratch) {
+    if (product.packed) return product.packed->as<int8_t>();
+    const auto& kernels = kernels::kernels();
+    const int64_t slot_count = static_cast<int64_t>(product.slot_b.size());
+    auto* const own = reinterpret_cast<int8_t*>(scratch);
+    int8_t* const shifted = own + product.pack_size * slot_count;
+    for (int64_t s = 0; s < slot_count; ++s) {
+        shift_to_s8(b, product.slot_b[z(s)], product.b_size, product.b_signed, shifted);
+        parallel_for(parallel, panels_of(product.plan), [&](int64_t p) {
+            kernels.pack_b_s8(how_packed(product.plan), shifted, own + s * product.pack_size, z(p), z(p + 1));
+        });
+    }
+    return own;
+}
+
+// The product of one batch, but for c.
+kernels::GemmS8 gemm_of(const ProductS8& product, const OperandsS8& operands, const int8_t* packs, size_t batch) {
+    const ProductPlan& plan = product.plan;
+    kernels::GemmS8 gemm;
+    gemm.m = z(plan.m);
+    gemm.n = z(plan.n);
+    gemm.k = z(plan.k);
+    gemm.a = static_cast<const uint8_t*>(operands.a->data) + plan.a[batch];
+    gemm.lda = plan.a_row;
+    gemm.a_signed = product.a_signed;
+    gemm.a_zero = zero_at(operands.a_zero, 0);
+    gemm.b = packs + product.slot[batch] * product.pack_size;
+    gemm.bias = operands.bias;
+    gemm.ldc = plan.c_row;
+    return gemm;
+}
+
+// fn(first row, end, first panel, end) for parts of the product.
+template <class Fn>
+void each_part(const Parallel& parallel, const ProductPlan& plan, const Fn& fn) {
+    const auto& kernels = kernels::kernels();
+    const GemmSplit split =
+        split_gemm(parallel.threads, plan.m, plan.n, plan.k, 1, static_cast<int64_t>(kernels.gemm_s8_rows),
+                   static_cast<int64_t>(kernels.gemm_s8_cols));
+    const int64_t panels = panels_of(plan);
+    parallel_for(parallel, split.tasks(), [&](int64_t task) {
+        const int64_t row = task / split.panels * split.row_step, panel = task % split.panels * split.panel_step;
+        fn(row, std::min(plan.m, row + split.row_step), panel, std::min(panels, panel + split.panel_step));
+    });
+}
+
+}  // namespace
+
+bool one_pass(const ProductS8& product, const OperandsS8& operands) {
+    if (operands.a_zero && operands.a_zero->count() > 1) return false;
+    const int32_t middle = product.b_signed ? 0 : 128;
+    const int64_t count = operands.b_zero ? operands.b_zero->count() : 1;
+    for (int64_t i = 0; i < count; ++i)
+        if (zero_at(operands.b_zero, i) != middle) return false;
+    return true;
+}
+
+void run_product_s8(const ProductS8& product, const RunContext& ctx, const OperandsS8& operands, const ResultS8& result,
+                    void* c, std::byte* scratch) {
+    const auto& kernels = kernels::kernels();
+    const ProductPlan& plan = product.plan;
+    if (plan.empty()) return;
+    const int8_t* packs = packed_b(product, ctx.parallel(), *operands.b, scratch);
+    for (size_t batch = 0; batch < plan.batches(); ++batch) {
+        const int64_t offset = plan.c[batch];
+        kernels::GemmS8 gemm = gemm_of(product, operands, packs, batch);
+        gemm.out = result.out;
+        gemm.bytes = result.bytes;
+        gemm.scale = result.scale;
+        gemm.c = static_cast<std::byte*>(c) + offset * (result.out == kernels::GemmS8::Out::bytes ? 1 : 4);
+        EpilogueSteps steps;
+        if (result.epilogue) steps = result.epilogue->bind(ctx, nullptr, {offset, plan.c_row, 0, 0});
+        gemm.epilogue = steps.view();
+        each_part(ctx.parallel(), plan, [&](int64_t row, int64_t row_end, int64_t panel, int64_t panel_end) {
+            kernels.gemm_s8(gemm, z(row), z(row_end), z(panel), z(panel_end));
+        });
+    }
+}
+
+void run_product_s8(const ProductS8& product, const Parallel& parallel, const OperandsS8& operands, int32_t* c,
+                    std::byte* scratch) {
     const ProductPlan& plan = product.plan;
     if (plan.empty()) return;
     const auto& kernels = kernels::kernels();
-    const int64_t slot_count = static_cast<int64_t>(product.slot_b.size()), panels = panels_of(plan);
-    const int8_t* packs = product.packed ? product.packed->as<int8_t>() : reinterpret_cast<int8_t*>(scratch);
-    if (!product.packed) {
-        auto* const own = reinterpret_cast<int8_t*>(scratch);
-        int8_t* const shifted = own + product.pack_size * slot_count;
-        for (int64_t s = 0; s < slot_count; ++s) {
-            shift_to_s8(b, product.slot_b[z(s)], product.b_size, product.b_signed, shifted);
-            parallel_for(parallel, panels, [&](int64_t p) {
-                kernels.pack_b_s8(how_packed(plan), shifted, own + s * product.pack_size, z(p), z(p + 1));
-            });
-        }
-    }
+    const Tensor* const a_zero = operands.a_zero;
+    const int8_t* packs = packed_b(product, parallel, *operands.b, scratch);
     const int32_t shift = product.b_signed ? 0 : 128;
     std::vector<int32_t> zeros;  // of b's columns, after the shift; empty when all are 0
     for (size_t batch = 0; batch < plan.batches(); ++batch) {
         const int64_t slot = product.slot[batch], first_row = plan.c[batch] / plan.n;
-        const auto* rows = static_cast<const uint8_t*>(a.data) + plan.a[batch];
         zeros.clear();
         for (int64_t j = 0; j < plan.n; ++j) {
-            const int64_t count = b_zero ? b_zero->count() : 1;
-            const int32_t zero = zero_at(b_zero, count > plan.n ? slot * plan.n + j : j) - shift;
+            const int64_t count = operands.b_zero ? operands.b_zero->count() : 1;
+            const int32_t zero = zero_at(operands.b_zero, count > plan.n ? slot * plan.n + j : j) - shift;
             if (zero != 0 && zeros.empty()) zeros.assign(z(plan.n), 0);
             if (zero != 0) zeros[z(j)] = zero;
         }
-        kernels::GemmS8 gemm;
-        gemm.m = z(plan.m);
-        gemm.n = z(plan.n);
-        gemm.k = z(plan.k);
-        gemm.a = rows;
-        gemm.lda = plan.a_row;
-        gemm.a_signed = product.a_signed;
-        gemm.b = packs + slot * product.pack_size;
-        gemm.bias = bias;
+        kernels::GemmS8 gemm = gemm_of(product, operands, packs, batch);
         gemm.c = c + plan.c[batch];
-        gemm.ldc = plan.c_row;
         const bool zero_per_row = a_zero && a_zero->count() > 1;
-        gemm.a_zero = zero_per_row ? 0 : zero_at(a_zero, 0);
-        const GemmSplit split =
-            split_gemm(parallel.threads, plan.m, plan.n, plan.k, 1, static_cast<int64_t>(kernels.gemm_s8_rows),
-                       static_cast<int64_t>(kernels.gemm_s8_cols));
-        parallel_for(parallel, split.tasks(), [&](int64_t task) {
-            const int64_t row = task / split.panels * split.row_step, panel = task % split.panels * split.panel_step;
-            const int64_t row_end = std::min(plan.m, row + split.row_step);
-            const size_t panel_end = z(std::min(panels, panel + split.panel_step));
-            if (!zero_per_row) return kernels.gemm_s8(gemm, z(row), z(row_end), z(panel), panel_end);
+        each_part(parallel, plan, [&](int64_t row, int64_t row_end, int64_t panel, int64_t panel_end) {
+            if (!zero_per_row) return kernels.gemm_s8(gemm, z(row), z(row_end), z(panel), z(panel_end));
             kernels::GemmS8 own = gemm;
             for (int64_t i = row; i < row_end; ++i) {
                 own.a_zero = zero_at(a_zero, first_row + i);
-                kernels.gemm_s8(own, z(i), z(i + 1), z(panel), panel_end);
+                kernels.gemm_s8(own, z(i), z(i + 1), z(panel), z(panel_end));
             }
         });
         if (zeros.empty()) continue;
         parallel_ranges(
             parallel, plan.m, std::max<int64_t>(1, 16384 / (plan.k + plan.n)), [&](int64_t begin, int64_t end) {
                 for (int64_t i = begin; i < end; ++i) {
-                    const uint8_t* from = rows + i * plan.a_row;
+                    const uint8_t* from = static_cast<const uint8_t*>(gemm.a) + i * plan.a_row;
                     uint32_t sum = 0;
                     for (int64_t j = 0; j < plan.k; ++j)
                         sum += static_cast<uint32_t>(product.a_signed ? static_cast<int8_t>(from[j])
                                                                       : static_cast<int>(from[j]));
                     sum -= static_cast<uint32_t>(plan.k) * static_cast<uint32_t>(zero_at(a_zero, first_row + i));
-                    int32_t* to = static_cast<int32_t*>(gemm.c) + i * plan.c_row;
+                    int32_t* to = c + plan.c[batch] + i * plan.c_row;
                     for (int64_t j = 0; j < plan.n; ++j)
                         to[j] = static_cast<int32_t>(static_cast<uint32_t>(to[j]) -
                                                      static_cast<uint32_t>(zeros[z(j)]) * sum);

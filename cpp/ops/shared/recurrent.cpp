@@ -144,6 +144,35 @@ void pack_gates(const RecurrentSizes& s, int64_t gates, int64_t depth, const flo
 
 }  // namespace
 
+namespace {
+
+// One direction's R in 8 bits, with its scales.
+void pack_narrow(const Recurrent& r, const int8_t* rw, const float* scale, std::byte* to) {
+    const auto& k = kernels::kernels();
+    const RecurrentSizes& s = r.sizes;
+    for (const RecurrentStage& stage : r.stages) {
+        std::byte* const bytes = to + stage.byte;
+        k.pack_recurrent_s8(static_cast<size_t>(s.hidden), static_cast<size_t>(stage.gates), rw, bytes);
+        auto* scales = reinterpret_cast<float*>(bytes + stage.scale);
+        for (int64_t block = 0; block < s.blocks; ++block)
+            for (int64_t gate = 0; gate < stage.gates; ++gate)
+                for (int64_t u = block * s.unit; u < (block + 1) * s.unit; ++u)
+                    *scales++ = u < s.hidden ? scale[gate * s.hidden + u] : 0.0f;
+        rw += stage.gates * s.hidden * s.hidden;
+        scale += stage.gates * s.hidden;
+    }
+}
+
+// R as float.
+std::vector<float> widened(const int8_t* r, const float* scale, int64_t rows, int64_t hidden) {
+    std::vector<float> out(static_cast<size_t>(checked_mul(rows, hidden)));
+    for (int64_t i = 0; i < rows * hidden; ++i)
+        out[static_cast<size_t>(i)] = static_cast<float>(r[i]) * scale[i / hidden];
+    return out;
+}
+
+}  // namespace
+
 void pack_direction(const Recurrent& r, const float* w, float* to_w, const float* rw, float* to_r) {
     const RecurrentSizes& s = r.sizes;
     for (const RecurrentStage& stage : r.stages) {
@@ -153,11 +182,48 @@ void pack_direction(const Recurrent& r, const float* w, float* to_w, const float
                                                   to_r);
         else if (to_r) pack_gates(s, stage.gates, s.hidden, rw, to_r);
         const int64_t rows = stage.gates * s.hidden, columns = stage.gates * s.blocks * s.unit;
-        w += rows * s.input;
+        if (w) w += rows * s.input;
         rw += rows * s.hidden;
         if (to_w) to_w += columns * s.input;
         if (to_r) to_r += columns * s.hidden;
     }
+}
+
+std::optional<NarrowRecurrent> narrow_recurrent(const Tensor& r, const Tensor& scale, const Tensor* zero, bool swapped,
+                                                bool per_direction) {
+    if (r.rank() != 3 || !(r.dtype == DType::i8 || r.dtype == DType::u8)) return std::nullopt;
+    const int64_t directions = r.shape[0], rows = r.shape[swapped ? 2 : 1], hidden = r.shape[swapped ? 1 : 2];
+    const int64_t count = scale.count(), middle = r.dtype == DType::u8 ? 128 : 0;
+    if (count != 1 && count != rows && count != directions * rows && !(per_direction && count == directions))
+        return std::nullopt;
+    for (int64_t i = 0; zero && i < zero->count(); ++i)
+        if (int_at(*zero, i) != middle) return std::nullopt;
+    if (!zero && middle != 0) return std::nullopt;
+    NarrowRecurrent out{Tensor::allocate(DType::i8, {directions, rows, hidden}),
+                        Tensor::allocate(DType::f32, {directions, rows})};
+    const auto flip = static_cast<uint8_t>(middle);
+    for (int64_t d = 0; d < directions; ++d)
+        for (int64_t row = 0; row < rows; ++row) {
+            const int64_t at = count == 1                             ? 0
+                               : per_direction && count == directions ? d
+                               : count == rows                        ? row
+                                                                      : d * rows + row;
+            out.scale.as<float>()[d * rows + row] = static_cast<float>(double_at(scale, at));
+            for (int64_t k = 0; k < hidden; ++k) {
+                const int64_t from = swapped ? (d * hidden + k) * rows + row : (d * rows + row) * hidden + k;
+                out.r.as<uint8_t>()[(d * rows + row) * hidden + k] = r.as<uint8_t>()[from] ^ flip;
+            }
+        }
+    return out;
+}
+
+OpDef narrow_row(const OpDef& row) {
+    OpDef out = row;
+    out.domain = "linnet";
+    out.run = run_recurrent;
+    out.lower = nullptr;
+    out.min_inputs = out.max_inputs = kRecurrentScale + 1;
+    return out;
 }
 
 void infer_recurrent(InferContext& ctx, const RecurrentCell& cell) {
@@ -181,7 +247,9 @@ void infer_recurrent(InferContext& ctx, const RecurrentCell& cell) {
     const auto times = [&](int64_t factor) { return ctx.dims.mul(hidden, factor); };
     const Shape state = batch_first ? Shape{batch, directions, hidden} : Shape{directions, batch, hidden};
     check_shape(ctx, 1, x.dtype, {directions, times(cell.gates), input}, "W");
-    check_shape(ctx, 2, x.dtype, {directions, times(cell.gates), hidden}, "R");
+    check_shape(ctx, 2, r.dtype == DType::i8 ? r.dtype : x.dtype, {directions, times(cell.gates), hidden}, "R");
+    require(r.dtype != DType::i8 || ctx.has_input(kRecurrentScale), "R is int8 and has no scale");
+    check_shape(ctx, kRecurrentScale, DType::f32, {directions, times(cell.gates)}, "the scale of R");
     check_shape(ctx, 3, x.dtype, {directions, times(2 * cell.gates)}, "B");
     check_shape(ctx, 4, DType::i32, {batch}, "sequence_lens");
     check_shape(ctx, 5, x.dtype, state, "initial_h");
@@ -226,13 +294,29 @@ std::shared_ptr<const void> prepare_recurrent(PrepareContext& ctx, const Recurre
     r.fused = r.plain && s.batch == 1 && !special;
     r.w_size = checked_mul(s.columns(), s.input);
     r.r_size = checked_mul(s.columns(), s.hidden);
+    const bool given_narrow = ctx.input(2).dtype == DType::i8;
+    r.narrow = given_narrow && r.fused && s.hidden <= static_cast<int64_t>(kernels::RecurrentF32::max_hidden_s8);
+    int64_t narrow_bytes = 0;
+    for (RecurrentStage& stage : r.stages) {
+        const size_t size = k.pack_recurrent_s8_size(static_cast<size_t>(s.hidden), static_cast<size_t>(stage.gates));
+        stage.byte = narrow_bytes;
+        stage.scale = static_cast<int64_t>((size + 63) / 64 * 64);
+        narrow_bytes += stage.scale + checked_mul(checked_mul(s.blocks, s.unit), stage.gates * 4);
+        narrow_bytes = (narrow_bytes + 63) / 64 * 64;
+    }
+    const auto kind = [&](const char* form, int64_t d) {
+        return cat("rnn ", form, ' ', k.isa, ' ', r.stages.size(), ' ', s.gates, ' ', s.hidden, ' ', d);
+    };
     const auto pack = [&](int i, bool input_side, int64_t size) {
         std::vector<std::shared_ptr<const Tensor>> packed;
         if (!ctx.is_constant(i) || ctx.input(i).dtype != DType::f32) return packed;
-        const char* form = input_side ? "w" : r.fused ? "r fused" : "r";
         for (int64_t d = 0; d < s.directions; ++d)
             packed.push_back(ctx.pack<Tensor>(
-                i, cat("rnn ", form, ' ', k.isa, ' ', r.stages.size(), ' ', s.gates, ' ', s.hidden, ' ', d),
+                i,
+                kind(input_side ? "w"
+                     : r.fused  ? "r fused"
+                                : "r",
+                     d),
                 [&](const Tensor& constant) {
                     auto out = std::make_shared<Tensor>(Tensor::allocate(DType::f32, {size}));
                     const float* from =
@@ -245,6 +329,29 @@ std::shared_ptr<const void> prepare_recurrent(PrepareContext& ctx, const Recurre
     };
     r.packed_w = pack(1, true, r.w_size);
     r.packed_r = pack(2, false, r.r_size);
+    if (given_narrow) {
+        const Tensor* scales = ctx.constant(kRecurrentScale);
+        require(ctx.is_constant(2) && scales, "R of 8 bits and its scale must be constants");
+        const int64_t rows = s.gates * s.hidden;
+        for (int64_t d = 0; d < s.directions; ++d)
+            r.packed_r.push_back(ctx.pack<Tensor>(
+                2,
+                kind(r.narrow  ? "r narrow"
+                     : r.fused ? "r widened fused"
+                               : "r widened",
+                     d),
+                [&](const Tensor& constant) {
+                    const int8_t* from = constant.as<int8_t>() + d * rows * s.hidden;
+                    const float* scale = scales->as<float>() + d * rows;
+                    auto out = std::make_shared<Tensor>(r.narrow ? Tensor::allocate(DType::u8, {narrow_bytes})
+                                                                 : Tensor::allocate(DType::f32, {r.r_size}));
+                    if (r.narrow) pack_narrow(r, from, scale, out->as<std::byte>());
+                    else
+                        pack_direction(r, nullptr, nullptr, widened(from, scale, rows, s.hidden).data(),
+                                       out->as<float>());
+                    return out;
+                }));
+    }
 
     // At least about 1 us of work for each part: every step ends with a rendezvous.
     const double work = static_cast<double>(s.batch + 2) * static_cast<double>(s.gates) *

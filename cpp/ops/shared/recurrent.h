@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,8 @@ struct RecurrentStage {
     int64_t gates = 1;
     kernels::RecurrentF32::Cell cell = kernels::RecurrentF32::Cell::rnn;
     int64_t column = 0;  // where its columns begin
+    int64_t byte = 0;    // and its weights of 8 bits; their scales follow behind scale bytes
+    int64_t scale = 0;
 };
 
 struct RecurrentCell;
@@ -52,6 +55,7 @@ struct Recurrent {
     bool flag = false;                    // linear_before_reset, or input_forget
     bool plain = false;                   // default activations and no clip: the row kernels compute the cell
     bool fused = false;                   // product and cell of a step in one kernel
+    bool narrow = false;                  // fused, with R in 8 bits
     int64_t splits = 1;                   // parts of a step
     std::vector<std::shared_ptr<const Tensor>> packed_w, packed_r;  // per direction; empty: packed by run()
     int64_t w_size = 0, r_size = 0;                                 // floats of packed W and R
@@ -85,6 +89,20 @@ struct RecurrentCell {
     std::vector<RecurrentStage> (*stages)(bool flag) = nullptr;
     void (*compute)(const RecurrentBlock& block) = nullptr;  // any activations, clip, peepholes
 };
+
+// R may be int8, a constant, with a scale for each of its rows as input kRecurrentScale [directions, gates * hidden]:
+// the internal operators LSTM, GRU and RNN. R then stays so where a step is fused.
+constexpr int kRecurrentScale = 8;
+struct NarrowRecurrent {
+    Tensor r, scale;
+};
+// R [directions, gates * hidden, hidden], or with the last two axes `swapped`, and its scales (one, one per direction
+// if `per_direction`, per row, or per direction and row) in that form; nothing if a zero point is other than the
+// middle.
+std::optional<NarrowRecurrent> narrow_recurrent(const Tensor& r, const Tensor& scale, const Tensor* zero, bool swapped,
+                                                bool per_direction);
+// The row of the internal operator for ONNX's.
+OpDef narrow_row(const OpDef& row);
 
 void infer_recurrent(InferContext& ctx, const RecurrentCell& cell);
 std::shared_ptr<const void> prepare_recurrent(PrepareContext& ctx, const RecurrentCell& cell);

@@ -166,16 +166,23 @@ void Walk::compute(int64_t direction, int64_t step, const RecurrentStage& stage,
     const RecurrentSizes& s = sizes();
     const RecurrentBlock all = whole(direction, step, stage);
     const float* h = stage.column == 0 ? all.state : cell(direction);
-    const float* weights =
-        buffers.r ? buffers.r + direction * r.r_size : r.packed_r[static_cast<size_t>(direction)]->as<float>();
-    weights += stage.column * s.hidden;
+    const Tensor* const packed = buffers.r ? nullptr : r.packed_r[static_cast<size_t>(direction)].get();
+    const float* weights = nullptr;
+    if (!r.narrow)
+        weights = (packed ? packed->as<float>() : buffers.r + direction * r.r_size) + stage.column * s.hidden;
     if (r.fused) {
         if (!active(step, 0)) return;
         kernels::RecurrentF32 args;
         args.cell = stage.cell;
         args.hidden = static_cast<size_t>(s.hidden);
         args.h = h;
-        args.r = weights;
+        if (r.narrow) {
+            const auto* bytes = packed->as<std::byte>() + stage.byte;
+            args.r_s8 = bytes;
+            args.scale = reinterpret_cast<const float*>(bytes + stage.scale);
+        } else {
+            args.r = weights;
+        }
         args.x = all.x;
         args.z = all.z;
         args.bias = all.bias ? all.bias + (2 * s.gates - 1) * s.hidden : nullptr;

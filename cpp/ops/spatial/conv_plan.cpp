@@ -19,7 +19,6 @@ namespace {
 
 using kernels::Kernels;
 
-constexpr int64_t kFewChannels = 4;       // up to these, kernel rows are taps
 constexpr int64_t kSerialWork = 1 << 17;  // multiply-adds below which threads cost more than they give
 
 enum class Path : uint8_t { gemm, indirect, depthwise, winograd };
@@ -92,34 +91,13 @@ void pack_depthwise(const ConvPlan& plan, const float* w, float* out) {
                                           out);
 }
 
-// A window that is one contiguous run of the input, the same number of elements from the next pixel's.
-bool is_plain(const kernels::Window& w) {
-    for (size_t i = 0; i < kMaxSpatial; ++i)
-        if (w.kernel[i] != 1 || w.stride[i] != 1 || w.pad_begin[i] != 0 || w.pad_end[i] != 0) return false;
-    return true;
-}
-bool covers_image(const kernels::Window& w) {
-    for (size_t i = 0; i < kMaxSpatial; ++i)
-        if (w.kernel[i] != w.in[i] || w.pad_begin[i] != 0 || w.pad_end[i] != 0 ||
-            (w.dilation[i] != 1 && w.kernel[i] != 1))
-            return false;
-    return true;
-}
-
 void plan_padded_rows(ConvPlan& plan) {
-    kernels::Window w = plan.window;
-    const auto channels = static_cast<size_t>(plan.in_channels);
-    const auto width = static_cast<int64_t>(w.in[2]) + w.pad_begin[2] + w.pad_end[2];
-    plan.taps = static_cast<int64_t>(w.kernel[0] * w.kernel[1]);
-    plan.k = static_cast<int64_t>(w.kernel[2] * channels);
-    plan.padded = w.pad_begin[2] != 0 || w.pad_end[2] != 0;
-    plan.padded_width = width;
-    w.in[2] = static_cast<size_t>(width);
-    w.kernel[2] = 1;
-    w.pad_begin[2] = w.pad_end[2] = 0;
-    w.x_stride[1] = static_cast<size_t>(width) * channels;
-    w.x_stride[0] = w.in[1] * w.x_stride[1];
-    plan.padded_elements = checked_mul(checked_mul(width, static_cast<int64_t>(w.in[0] * w.in[1])), plan.in_channels);
+    plan.taps = static_cast<int64_t>(plan.window.kernel[0] * plan.window.kernel[1]);
+    plan.k = static_cast<int64_t>(plan.window.kernel[2]) * plan.in_channels;
+    plan.padded = plan.window.pad_begin[2] != 0 || plan.window.pad_end[2] != 0;
+    const kernels::Window w = padded_rows(plan.window, plan.in_channels);
+    plan.padded_width = static_cast<int64_t>(w.in[2]);
+    plan.padded_elements = checked_mul(static_cast<int64_t>(w.in[0] * w.in[1]), static_cast<int64_t>(w.x_stride[1]));
     plan.table.prepare(w, plan.padded_elements);
 }
 
@@ -179,16 +157,14 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     if (plan.groups > 1 && plan.groups == plan.in_channels && plan.n == 1 && plan.window.kernel[0] == 1 &&
         plan.window.in[0] == 1 && plan.window.out[0] == 1 && plan.window.pad_begin[0] == 0) {
         plan.path = Path::depthwise;
-    } else if (is_plain(plan.window)) {
+    } else if (is_pointwise(plan.window)) {
         plan.path = Path::gemm;
     } else if (constant && plan.groups == 1 && covers_image(plan.window)) {
         plan.path = Path::gemm;
         merged = true;
         plan.k *= plan.taps;
         plan.taps = 1;
-    } else if (constant && plan.groups == 1 && plan.in_channels <= kFewChannels && plan.window.kernel[2] > 1 &&
-               plan.window.dilation[2] == 1 &&
-               plan.window.pad_begin[2] + plan.window.pad_end[2] <= static_cast<ptrdiff_t>(plan.window.in[2]) + 64) {
+    } else if (constant && plan.groups == 1 && takes_kernel_rows(plan.window, plan.in_channels)) {
         merged = true;
         plan_padded_rows(plan);
     } else if (const WinogradChoice choice = constant && plan.groups == 1 && !ctx.exact
@@ -281,20 +257,6 @@ void scale_weights(const ConvPlan& plan, const float* gate, const float* packed,
         for (int64_t k = 0; k < plan.k; ++k, from += columns, to += columns)
             for (int64_t c = 0; c < columns; ++c) to[c] = from[c] * scale[k];
     });
-}
-
-// The part of a length such that the busiest thread has least. Of equals the smallest, which evens out threads that
-// come late, but not below `least` for that alone.
-int64_t even_chunk(int64_t length, int64_t images, int threads, int64_t least) {
-    int64_t best = length, busiest = (images + threads - 1) / threads * length;
-    for (int64_t parts = 2; parts <= 4 * threads && threads > 1; ++parts) {
-        const int64_t chunk = (length + parts - 1) / parts, tasks = images * ((length + chunk - 1) / chunk);
-        const int64_t load = (tasks + threads - 1) / threads * chunk;
-        if (load > busiest || (parts > threads && chunk < least)) continue;
-        best = chunk;
-        busiest = load;
-    }
-    return best;
 }
 
 void run_depthwise(const RunContext& ctx, const ConvPlan& plan, const float* weights, const float* bias,

@@ -203,4 +203,45 @@ const int32_t* TapTable::taps(int64_t begin, int64_t end, int32_t* buffer, size_
     return buffer;
 }
 
+bool is_pointwise(const kernels::Window& w) {
+    for (size_t i = 0; i < kMaxSpatial; ++i)
+        if (w.kernel[i] != 1 || w.stride[i] != 1 || w.pad_begin[i] != 0 || w.pad_end[i] != 0) return false;
+    return true;
+}
+bool covers_image(const kernels::Window& w) {
+    for (size_t i = 0; i < kMaxSpatial; ++i)
+        if (w.kernel[i] != w.in[i] || w.pad_begin[i] != 0 || w.pad_end[i] != 0 ||
+            (w.dilation[i] != 1 && w.kernel[i] != 1))
+            return false;
+    return true;
+}
+
+bool takes_kernel_rows(const kernels::Window& w, int64_t channels) {
+    constexpr int64_t kFewChannels = 4;
+    return channels <= kFewChannels && w.kernel[2] > 1 && w.dilation[2] == 1 &&
+           w.pad_begin[2] + w.pad_end[2] <= static_cast<ptrdiff_t>(w.in[2]) + 64;
+}
+
+kernels::Window padded_rows(const kernels::Window& window, int64_t channels) {
+    kernels::Window w = window;
+    w.in[2] = static_cast<size_t>(static_cast<ptrdiff_t>(w.in[2]) + w.pad_begin[2] + w.pad_end[2]);
+    w.kernel[2] = 1;
+    w.pad_begin[2] = w.pad_end[2] = 0;
+    w.x_stride[1] = w.in[2] * static_cast<size_t>(channels);
+    w.x_stride[0] = w.in[1] * w.x_stride[1];
+    return w;
+}
+
+int64_t even_chunk(int64_t length, int64_t images, int threads, int64_t least) {
+    int64_t best = length, busiest = (images + threads - 1) / threads * length;
+    for (int64_t parts = 2; parts <= 4 * threads && threads > 1; ++parts) {
+        const int64_t chunk = (length + parts - 1) / parts, tasks = images * ((length + chunk - 1) / chunk);
+        const int64_t load = (tasks + threads - 1) / threads * chunk;
+        if (load > busiest || (parts > threads && chunk < least)) continue;
+        best = chunk;
+        busiest = load;
+    }
+    return best;
+}
+
 }  // namespace linnet

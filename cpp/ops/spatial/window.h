@@ -42,6 +42,19 @@ void window_pads(const WindowAttributes& window, size_t axis, int64_t in, int64_
 kernels::Window make_window(const WindowAttributes& window, const int64_t* in, const int64_t* out,
                             int64_t pixel_stride);
 
+// A window that is one contiguous run of the input, the same number of elements from the next pixel's: each pixel by
+// itself, or all of the image.
+bool is_pointwise(const kernels::Window& window);
+bool covers_image(const kernels::Window& window);
+// Few enough channels that a convolution's taps are better whole kernel rows, over a copy with padded rows.
+bool takes_kernel_rows(const kernels::Window& window, int64_t channels);
+// The window over that copy: its kernel is one element wide.
+kernels::Window padded_rows(const kernels::Window& window, int64_t channels);
+
+// The part of a length, for each of `images`, such that the busiest thread has least. Of equals the smallest, which
+// evens out threads that come late, but not below `least` for that alone.
+int64_t even_chunk(int64_t length, int64_t images, int threads, int64_t least);
+
 // offsets[tap * ld + pixel - begin] for the output pixels [begin, end) (kernels::fill_taps for a part of the output).
 void fill_tap_range(const kernels::Window& window, int64_t begin, int64_t end, int32_t* offsets, size_t ld) noexcept;
 

@@ -146,7 +146,7 @@ def test_pruned_digits_have_their_blocks_of_zeros(tmp_path: Path) -> None:
     dense = weights[128, 1152]
     assert sum(int((w == 0).sum()) for w in weights.values()) >= 0.795 * sum(w.size for w in weights.values())
     assert (dense == 0).reshape(32, 4, 1152).all(1).mean() >= 0.79  # whole blocks, not as many single weights
-    assert all(len(np.unique(w)) <= 16 for w in weights.values())
+    assert all(len(np.unique(w)) <= 16 for w in weights.values() if w.size >= 1024)
 
 
 def test_demo_without_onnx_says_what_is_missing(

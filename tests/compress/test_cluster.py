@@ -127,6 +127,24 @@ def test_a_tensor_that_would_not_shrink_stays() -> None:
     run_both(result.model, {"x": X[:, :, 0, 0]})
 
 
+def test_codes_are_weights_again_for_the_next_tool() -> None:
+    once = cluster(convolutions(), codes=256)
+    again = cluster(once.model, codes=16)
+    assert again.model.ByteSize() < 0.6 * once.model.ByteSize()
+    run_both(again.model, {"x": X})
+    pruned = prune(again.model, sparsity=0.5)
+    assert {n.op_type for n in pruned.model.graph.node} == {n.op_type for n in convolutions().graph.node}
+    run_both(pruned.model, {"x": X})
+
+
+def test_weights_behind_a_transpose_are_weights() -> None:
+    b = Builder(["n", 64])
+    model = b.model(b.node("MatMul", "x", b.node("Transpose", b.weight(32, 64), perm=[1, 0])))
+    result = cluster(model)
+    assert "Transpose" not in {n.op_type for n in result.model.graph.node}
+    run_both(result.model, {"x": np.ones((2, 64), np.float32)})
+
+
 def test_the_same_model_gives_the_same_bytes() -> None:
     assert cluster(convolutions()).model.SerializeToString() == cluster(convolutions()).model.SerializeToString()
 
@@ -195,6 +213,6 @@ def test_a_model_without_weights_is_refused() -> None:
 
 def test_weights_that_are_no_numbers_are_refused() -> None:
     b = Builder(["n", 8])
-    model = b.model(b.node("MatMul", "x", b.constant(np.full((8, 40), np.inf, np.float32))))
+    model = b.model(b.node("MatMul", "x", b.constant(np.full((8, 400), np.inf, np.float32))))
     with pytest.raises(linnet.InvalidArgument, match="NaN or infinity"):
         cluster(model)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import linnet
 from linnet import _measure
-from linnet.demo import _data, _job, _report
+from linnet.demo import _data, _job, _report, _shrink
 from linnet.demo.__main__ import main
 
 
@@ -95,7 +96,9 @@ def test_report_is_one_well_formed_page() -> None:
     chances[3] = np.roll(chances[3], 1)  # one mistake
     times = np.random.default_rng(1).lognormal(-11, 0.1, 400)
     results = [_job.Result(name, "1.0", chances, times, 10_000_000) for name in ("linnet", "onnxruntime")]
-    text = _report.page(digits, results, [_job.Step("a <b>", "Conv", 8.0), _job.Step("c", "Gemm", 2.0)], "a machine")
+    forms = [_shrink.Shrunk("float", "as it was", 600_000, 1e-4, 449), _shrink.Shrunk("less", "<", 60_000, 5e-5, 448)]
+    steps = [_job.Step("a <b>", "Conv", 8.0), _job.Step("c", "Gemm", 2.0)]
+    text = _report.page(digits, results, steps, "a machine", forms)
     tags = Tags()
     tags.feed(text)
     assert tags.open == []
@@ -103,6 +106,8 @@ def test_report_is_one_well_formed_page() -> None:
     assert tags.pictures == 450 + 1
     assert "a &lt;b&gt;" in text
     assert "449 of 450" in text
+    assert "60.0 kB" in text
+    assert "99.6 %" in text
 
 
 def test_demo_runs_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,10 +116,45 @@ def test_demo_runs_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr().out
     assert str(out) in printed
     assert "98." in printed
-    assert "linnet bench MODEL.onnx" in printed.splitlines()[-1]
+    assert "linnet bench MODEL.onnx" in printed.splitlines()[-2]
     text = out.read_text(encoding="utf-8")
     assert "Where the time goes" in text
     assert "Conv" in text
+
+
+def test_compressed_forms_hold_the_accuracy() -> None:
+    """The promises: integers lose 0.3 points at most, 80 % zeros in blocks and 16 values 0.5."""
+    pytest.importorskip("onnx")
+    digits = _data.held_out()
+    whole, int8, codes, pruned, everything = _shrink.shrink(digits, 0.02, lambda text: None)
+    assert whole.right >= 0.98 * 450
+    for form, points in ((int8, 0.3), (codes, 0.5), (pruned, 0.5), (everything, 0.5)):
+        assert 100 * (whole.right - form.right) / 450 <= points, form
+    assert whole.size / int8.size > 3.5
+    assert min(whole.size / form.size for form in (codes, pruned)) > 7
+    assert whole.size / everything.size > 6.5
+
+
+def test_pruned_digits_have_their_blocks_of_zeros(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    options = linnet.SessionOptions()
+    options.graph_optimization_level = linnet.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "folded.onnx")
+    linnet.InferenceSession(str(_data.PRUNED), options)
+    tensors = [onnx.numpy_helper.to_array(t) for t in onnx.load(tmp_path / "folded.onnx").graph.initializer]
+    weights = {w.shape: w for w in tensors if w.ndim >= 2}
+    dense = weights[128, 1152]
+    assert sum(int((w == 0).sum()) for w in weights.values()) >= 0.795 * sum(w.size for w in weights.values())
+    assert (dense == 0).reshape(32, 4, 1152).all(1).mean() >= 0.79  # whole blocks, not as many single weights
+    assert all(len(np.unique(w)) <= 16 for w in weights.values() if w.size >= 1024)
+
+
+def test_demo_without_onnx_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linnet.demo.__main__.can_shrink", lambda: False)
+    assert main(["--out", str(tmp_path / "report.html"), "--seconds", "0.02"]) == 0
+    assert "pip install onnx" in capsys.readouterr().out
 
 
 def test_training_script_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from linnet import _errors, _measure
-from linnet.compress import _kmeans, _layers, _select
+from linnet.compress import _graph, _kmeans, _layers, _select
 from linnet.compress._metric import Metric, UserMetric, decibels
 from linnet.compress._report import Bars, Section, Table
 from linnet.compress._result import Progress, Result, metric_of, opened, samples_of, silent
 from linnet.compress._select import Layer
 
 Array = npt.NDArray[np.generic]
+
+LEAST = 1024
+"""Tensors of fewer weights are only coded when they are asked for: they are a small part of a file, and sensitive."""
 
 NIBBLE = 16
 """Up to that many codes an index takes four bits; more take eight."""
@@ -47,10 +50,10 @@ class Coded:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in a file, the nodes that put the tensor together included."""
+        """Bytes in a file, about; the nodes that put the tensor together included."""
         packed = self.packing is not None
         offsets = 4 * len(self.books) if len(self.books) > 1 else 0
-        nodes = 900 if packed else 300
+        nodes = 350 if packed else 150
         return self.indices.size // (2 if packed else 1) + self.books.nbytes + offsets + nodes
 
 
@@ -80,7 +83,8 @@ def cluster(
         codes: how many values a codebook has, 2 to 256.
         per: "tensor" for one codebook each, "channel" for one for each output.
         layers: patterns for names, weights or kinds of what to code (``"Conv 3x3"``, ``"Gather"``); by default every
-            weight of convolutions, dense and recurrent layers and every table that Gather reads.
+            weight of convolutions, dense and recurrent layers and every table that Gather reads, from `LEAST` elements
+            on.
         exclude: patterns of what to leave alone.
         data, metric, labels: what the report measures, as for `linnet.compress.quantize`.
         progress: is called with what is being done and how much of it is (0..1).
@@ -116,7 +120,7 @@ def cluster(
     if not coded:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(kept.items())[:5])
         raise _errors.InvalidArgument("nothing can be coded: " + (reasons or "the model has no large constant weights"))
-    put(result.model.graph, {layer.weight: found for layer, found, _ in coded})
+    put(result.model, {layer.weight: found for layer, found, _ in coded})
     _describe(result, coded)
     if output is not None:
         result.save(output)
@@ -134,7 +138,7 @@ def pack(model: onnx.ModelProto, codes: int) -> None:
             coded = min((c for c in every if isinstance(c, Coded)), key=lambda c: c.nbytes, default=None)
             if coded is not None:
                 found[layer.weight] = coded
-    put(model.graph, found)
+    put(model, found)
 
 
 def encode(array: Array, codes: int, axis: int | None) -> Coded | str:
@@ -167,9 +171,14 @@ def _along(values: npt.NDArray[np.integer], rank: int, axis: int) -> npt.NDArray
     return values.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
-def put(graph: onnx.GraphProto, tensors: dict[str, Coded]) -> None:
+def put(model: onnx.ModelProto, tensors: dict[str, Coded]) -> None:
     """Replace initializers by their codes and the nodes that put them together, at the graph's beginning."""
-    nodes = [node for name, coded in tensors.items() for node in _nodes(graph, name, coded)]
+    names = _graph.Graph(model)
+    sixteen = ""
+    if any(coded.packing is not None for coded in tensors.values()):
+        sixteen = names.add_initializer("sixteen", np.array(NIBBLE, np.int32))
+    nodes = [node for name, coded in tensors.items() for node in _nodes(names, name, coded, sixteen)]
+    graph = model.graph
     for field in (graph.initializer, graph.input, graph.value_info):
         for item in [item for item in field if item.name in tensors]:
             field.remove(item)
@@ -178,35 +187,33 @@ def put(graph: onnx.GraphProto, tensors: dict[str, Coded]) -> None:
     graph.node.extend([*nodes, *rest])
 
 
-def _nodes(graph: onnx.GraphProto, name: str, coded: Coded) -> Iterator[onnx.NodeProto]:
-    """Integer arithmetic that every opset from 7 on has: two indices in a byte come apart by a division by 16."""
+def _nodes(names: _graph.Graph, name: str, coded: Coded, sixteen: str) -> Iterator[onnx.NodeProto]:
+    """Integer arithmetic that every opset from 7 on has: two indices in a byte come apart by a division by 16.
 
-    def constant(what: str, array: Array) -> str:
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{name}.{what}"))
-        return f"{name}.{what}"
-
-    def node(op: str, inputs: list[str], what: str, **attributes: Any) -> onnx.NodeProto:
-        out = name if what == "" else f"{name}.{what}"
-        return helper.make_node(op, inputs, [out], f"{name}.{what or 'weight'}", **attributes)
-
+    The names are short, as they are a good part of what a small tensor takes in the file.
+    """
     indices, axis = coded.indices, coded.packing
-    book = constant("codes", coded.books.ravel())
+    book = names.add_initializer("codes", np.ravel(coded.books))
+    index = names.unique("index")
     if axis is None:
-        yield node("Cast", [constant("indices", indices)], "index", to=onnx.TensorProto.INT32)
+        stored = names.add_initializer("indices", indices)
+        yield helper.make_node("Cast", [stored], [index], to=onnx.TensorProto.INT32)
     else:
-        low, high = np.split(indices, 2, axis)
-        sixteen = constant("sixteen", np.array(NIBBLE, np.int32))
-        yield node("Cast", [constant("indices", low | (high << 4))], "pair", to=onnx.TensorProto.INT32)
-        yield node("Div", [f"{name}.pair", sixteen], "high")
-        yield node("Mul", [f"{name}.high", sixteen], "above")
-        yield node("Sub", [f"{name}.pair", f"{name}.above"], "low")
-        yield node("Concat", [f"{name}.low", f"{name}.high"], "index", axis=axis)
-    index = f"{name}.index"
+        first, second = np.split(indices, 2, axis)
+        stored = names.add_initializer("pairs", first | (second << 4))
+        pair, high, above, low = (names.unique(what) for what in ("pair", "high", "above", "low"))
+        yield helper.make_node("Cast", [stored], [pair], to=onnx.TensorProto.INT32)
+        yield helper.make_node("Div", [pair, sixteen], [high])
+        yield helper.make_node("Mul", [high, sixteen], [above])
+        yield helper.make_node("Sub", [pair, above], [low])
+        yield helper.make_node("Concat", [low, high], [index], axis=axis)
     if len(coded.books) > 1:
         starts = np.arange(len(coded.books), dtype=np.int32) * coded.books.shape[1]
-        yield node("Add", [index, constant("starts", _along(starts, indices.ndim, coded.axis))], "place")
-        index = f"{name}.place"
-    yield node("Gather", [book, index], "", axis=0)
+        place = names.unique("place")
+        start = names.add_initializer("starts", _along(starts, indices.ndim, coded.axis))
+        yield helper.make_node("Add", [index, start], [place])
+        index = place
+    yield helper.make_node("Gather", [book, index], [name], axis=0)
 
 
 def _chosen(
@@ -235,8 +242,10 @@ def _chosen(
                 name = tensor.name if place == 2 else node.name or node.output[0]
                 found[tensor.name] = Layer(name, node.op_type, node.op_type, tensor.name, shape, axis, 1)
     every = [layer for layer in found.values() if layer.weight not in outputs]
-    patterns = ["*"] if wanted is None and every else wanted
-    return _select.chosen(every, patterns, exclude)
+    chosen, kept = _select.chosen(every, ["*"] if wanted is None and every else wanted, exclude)
+    small = [layer for layer in chosen if wanted is None and layer.size < LEAST]
+    kept |= {layer.name: f"it has fewer than {LEAST} weights" for layer in small}
+    return [layer for layer in chosen if layer not in small], kept
 
 
 def _per_axis(known: dict[str, onnx.TensorProto], node: onnx.NodeProto) -> bool:

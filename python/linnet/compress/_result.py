@@ -21,6 +21,7 @@ from linnet.compress._data import Feeds, Samples
 from linnet.compress._data import labels as read_labels
 from linnet.compress._metric import Metric, Run, UserMetric, accuracy, agreement, signal_to_noise
 from linnet.compress._report import Report, Section, machine, measure
+from linnet.compress._unpack import unpack_weights
 
 Progress = Callable[[str, float], None]
 """Is called with what is being done and how much of it is (0..1)."""
@@ -101,7 +102,7 @@ class Result:
 
 
 def opened(model: Any) -> onnx.ModelProto:
-    """A copy of the model to change, its constants all initializers.
+    """A copy of the model to change, its constants and the weights that are made of constants all initializers.
 
     Args:
         model: a path, the bytes of a file, or an ``onnx.ModelProto``.
@@ -114,7 +115,13 @@ def opened(model: Any) -> onnx.ModelProto:
         raise _errors.InvalidGraph(f"{name} has no nodes")
     own = onnx.ModelProto()
     own.CopyFrom(given)
+    if own.ir_version < 4:  # such files list their constants among the inputs, and new ones would have to be, too
+        known = _layers.initializers(own.graph)
+        for value in [value for value in own.graph.input if value.name in known]:
+            own.graph.input.remove(value)
+        own.ir_version = 4
     _layers.constants_to_initializers(own.graph)
+    unpack_weights(own)
     return own
 
 

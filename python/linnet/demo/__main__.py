@@ -15,6 +15,7 @@ from linnet import _measure
 from linnet.demo._data import MODEL, held_out
 from linnet.demo._job import Result, available, read_digits, step_times
 from linnet.demo._report import page
+from linnet.demo._shrink import Shrunk, can_shrink, shrink
 
 
 def machine() -> str:
@@ -42,6 +43,31 @@ def table(results: list[Result], labels: int, right: list[int]) -> str:
         ]
         for r, n in zip(results, right, strict=True)
     ]
+    return _aligned(head, rows)
+
+
+MISSING = "  (to see the model compressed:  pip install onnx)\n"
+
+
+def forms_table(forms: list[Shrunk], labels: int) -> str:
+    """The compressed forms, one row each."""
+    head = ["", "accuracy", "p50", "file", ""]
+    return _aligned(
+        head,
+        [
+            [
+                form.name,
+                f"{100 * form.right / labels:.2f} %",
+                _measure.duration(form.seconds),
+                _measure.size(form.size),
+                f"{forms[0].size / form.size:.1f}×",
+            ]
+            for form in forms
+        ],
+    )
+
+
+def _aligned(head: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = []
     for row in [head, *rows]:
@@ -71,15 +97,18 @@ def main(argv: list[str] | None = None) -> int:
     results = read_digits(available(), digits, args.seconds, say)
     say("profiling the steps")
     steps = step_times(digits)
+    forms = shrink(digits, args.seconds, say) if can_shrink() else []
     right = [r.right(digits) for r in results]
     print("\n" + table(results, len(digits.labels), right) + "\n")
     if len(results) == 1:
         print("  (to see onnxruntime beside it:  pip install onnxruntime)\n")
+    print("The same reader, smaller:\n\n" + forms_table(forms, len(digits.labels)) + "\n" if forms else MISSING)
     out: Path = args.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(digits, results, steps, machine()), encoding="utf-8")
+    out.write_text(page(digits, results, steps, machine(), forms), encoding="utf-8")
     print(f"The digits, the mistakes and where the time goes:  {out}\n")
     print("Now try your own model:\n  linnet run MODEL.onnx\n  linnet bench MODEL.onnx")
+    print("  linnet compress search MODEL.onnx --data SAMPLES.npz")
     if args.open:
         webbrowser.open(out.as_uri())
     return 0

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from linnet import _measure
 from linnet.demo._data import SIDE, Digits, model_input
 from linnet.demo._job import Result, Step
+from linnet.demo._shrink import CALIBRATION, Shrunk
 
 WALL_COLUMNS = 30
 
@@ -47,9 +48,13 @@ section { background:var(--card); border:1px solid var(--line); border-radius:14
 .steps { display:grid; grid-template-columns:max-content 1fr max-content;
   gap:7px 14px; align-items:center; margin-top:14px;
   font-size:14px; font-variant-numeric:tabular-nums }
+.forms { display:grid; grid-template-columns:minmax(150px,max-content) 1fr max-content 1fr max-content max-content;
+  gap:10px 14px; align-items:center; margin-top:14px; font-size:14px; font-variant-numeric:tabular-nums }
+.forms .op { font-weight:600 } .forms .op small { display:block; font-weight:400; color:var(--soft); max-width:230px }
 .steps .op { font-weight:600 } .steps .op small { font-weight:400; color:var(--soft); margin-left:8px }
-.steps .track { background:var(--code); border-radius:5px; height:18px } .steps .track i { display:block; height:18px;
-  min-width:2px; border-radius:5px; background:var(--own) } .steps .t { text-align:right }
+.steps .track,.forms .track { background:var(--code); border-radius:5px; height:18px }
+.steps .track i,.forms .track i { display:block; height:18px; min-width:2px; border-radius:5px; background:var(--own) }
+.steps .t,.forms .t { text-align:right }
 .key { display:inline-flex; gap:7px; align-items:center; margin-right:18px }
 .key i { width:12px; height:12px; border-radius:3px }
 svg text { font:12px system-ui,sans-serif; fill:var(--soft) }
@@ -240,8 +245,39 @@ def _steps(steps: Sequence[Step]) -> str:
     )
 
 
-def page(digits: Digits, results: Sequence[Result], steps: Sequence[Step], machine: str) -> str:
-    """The report as HTML. ``results`` begins with Linnet's."""
+def _forms(forms: Sequence[Shrunk], count: int) -> str:
+    """The compressed forms of the model beside each other: file, time, digits read right."""
+    if not forms:
+        return ""
+    largest, slowest = max(f.size for f in forms), max(f.seconds for f in forms)
+    rows = []
+    for form in forms:
+        bars = "".join(
+            f'<div class="track"><i style="width:{100 * share:.1f}%"></i></div><div class="t">{text}</div>'
+            for share, text in (
+                (form.size / largest, _measure.size(form.size)),
+                (form.seconds / slowest, _measure.duration(form.seconds)),
+            )
+        )
+        right = f"{100 * form.right / count:.1f} %"
+        rows.append(
+            f'<div class="op">{html.escape(form.name)}<small>{html.escape(form.how)}</small></div>{bars}'
+            f'<div class="t">{right}</div>'
+        )
+    return (
+        '<section><h2>The same reader, smaller</h2><p class="soft small">Made by <code>linnet.compress</code>, run by '
+        f"Linnet. File, one digit on one thread (all forms in turns), and how many of the {count} digits are read "
+        f"right. The pruned one was trained on while its weights went; the integers' ranges come from the first "
+        f"{CALIBRATION} digits.</p>"
+        '<div class="forms"><div></div><div class="soft small">file</div><div></div><div class="soft small">one digit'
+        f'</div><div></div><div class="t soft small">right</div>{"".join(rows)}</div></section>'
+    )
+
+
+def page(
+    digits: Digits, results: Sequence[Result], steps: Sequence[Step], machine: str, forms: Sequence[Shrunk] = ()
+) -> str:
+    """The report as HTML. ``results`` begins with Linnet's; ``forms`` are the model's compressed forms."""
     own = results[0]
     uri, rows = sheet(digits)
     versions = " beside ".join(f"{r.runtime} {r.version}" for r in results)
@@ -256,10 +292,12 @@ seen. {html.escape(versions)}, on {html.escape(machine)}.</p>
 {_wall(digits, own, rows)}
 {_steps(steps)}
 {_latencies(results)}
+{_forms(forms, len(digits.labels))}
 <section><h2>Now your own model</h2><p>Any ONNX file will do.</p>
 <pre>linnet inspect MODEL.onnx      # what is in it, and what Linnet makes of it
 linnet run MODEL.onnx          # run it
-linnet bench MODEL.onnx        # how fast it is, beside onnxruntime when that is installed</pre>
+linnet bench MODEL.onnx        # how fast it is, beside onnxruntime when that is installed
+linnet compress search MODEL.onnx --data samples.npz        # how small it can be</pre>
 <pre>import linnet
 model = linnet.load("MODEL.onnx")
 y = model(x)                   # numpy arrays in, numpy arrays out</pre></section>

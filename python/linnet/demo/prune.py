@@ -1,7 +1,7 @@
 """Prune the demo's digit reader while it trains on, share its weights, and write it: ``python -m linnet.demo.prune``.
 
 Four of five weights become zero, in blocks of four outputs; then 16 values stand for all weights. No choice was made by
-looking at the held-out digits. Needs ``pip install torch scikit-learn onnx onnxscript``; takes a few minutes on two
+looking at the held-out digits. Needs ``pip install torch scikit-learn onnx onnxscript``; takes about a minute on two
 cores.
 """
 
@@ -52,7 +52,7 @@ def file_accuracy(path: Path, digits: Digits) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m linnet.demo.prune", description=__doc__)
-    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--model", type=Path, default=PRUNED, help="where the ONNX file goes")
     args = parser.parse_args(argv)
     torch.manual_seed(train.SEED)

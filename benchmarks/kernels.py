@@ -1,8 +1,9 @@
 """Kernels alone, as a share of the machine's peak: ``python -m benchmarks.kernels``.
 
 For every instruction set this CPU has: ``linnet-kernel-test --bench`` times each kernel at the shapes of well-known
-models in turns with the multiply-add peak. A share is the best rate over the best peak of the same moments, on one
-core, with operands where the last call left them in the caches. Convolutions count the taps in the padding, too.
+models in turns with the multiply-add peak, those in int8 with the peak of the instructions that multiply bytes. A share
+is the best rate over the best peak of the same moments, on one core, with operands where the last call left them in the
+caches. Convolutions count the taps in the padding, too.
 
 Two things need a whole runtime, on one thread. M = 1: a MatMul of a vector with a constant matrix that fits into L2,
 against onnxruntime, less what each runtime takes for a Relu of as many elements. Winograd: a 3x3 convolution as Linnet
@@ -44,7 +45,8 @@ def native(binary: Path, isa: str | None) -> list[Result]:
     for result in results:
         if "flops" in result:
             result["rate"] = result["flops"] / result["seconds"]
-            result["share"] = result["rate"] / result["peak"]
+            if result["peak"]:  # the generic table has no instruction for bytes
+                result["share"] = result["rate"] / result["peak"]
     return results
 
 
@@ -139,14 +141,21 @@ def in_a_process(isa: str, seconds: float) -> list[Result]:
     return results
 
 
+def is_int8(result: Result) -> bool:
+    """Whether the peak is that of multiplying bytes."""
+    return str(result["group"]).startswith("int8")
+
+
 def text(results: Iterable[Result]) -> str:
     """All results by instruction set and group, each group with its mean share."""
     lines = []
     results = list(results)
     for isa in dict.fromkeys(r["isa"] for r in results):
         own = [r for r in results if r["isa"] == isa]
-        peak = max((r["peak"] for r in own if "peak" in r), default=0)
-        lines.append(f"{isa}: peak {1e-9 * peak:.1f} GFLOP/s")
+        peaks = [
+            max((r["peak"] for r in own if "peak" in r and is_int8(r) == int8), default=0) for int8 in (False, True)
+        ]
+        lines.append(f"{isa}: peak {1e-9 * peaks[0]:.1f} GFLOP/s, in int8 {1e-9 * peaks[1]:.1f} Gop/s")
         for group in dict.fromkeys(r["group"] for r in own):
             members = [r for r in own if r["group"] == group]
             shares = [r["share"] for r in members if "share" in r and group != "map"]
@@ -161,7 +170,9 @@ def text(results: Iterable[Result]) -> str:
                     against = "the direct kernel's speed" if group == "winograd" else "onnxruntime's speed"
                     lines.append(f"    {r['shape']:<25} {r['gain']:7.2f} x {against}")
                 else:
-                    lines.append(f"    {r['shape']:<25} {1e-9 * r['rate']:7.1f} GFLOP/s {100 * r['share']:5.1f} %")
+                    share = f" {100 * r['share']:5.1f} %" if "share" in r else ""
+                    unit = "Gop/s" if is_int8(r) else "GFLOP/s"
+                    lines.append(f"    {r['shape']:<25} {1e-9 * r['rate']:7.1f} {unit}{share}")
         lines.append("")
     return "\n".join(lines)
 

@@ -99,16 +99,18 @@ static void gemm_s8_amx(const GemmS8& g, size_t row_begin, size_t row_end, size_
     size_t panels = (g.n + dot_nr - 1) / dot_nr;
     panels = panels < panel_end ? panels : panel_end;
     if (panel_begin >= panels) return;
-    // Rows that are aligned are read in place. Loading a tile of rows that cross cache lines takes three times as long:
-    // others are gathered, an odd number of lines apart, so that they do not crowd into a few sets of the cache.
-    const size_t depth = groups * 4, gathered_stride = ((depth + 63) / 64 | 1) * 64;
-    const bool direct = !g.offsets && depth == g.k && (((uintptr_t)g.a | (uintptr_t)g.lda) & 63) == 0;
+    // Loading a tile of rows that cross cache lines takes three times as long: rows are read in place only where their
+    // steps do not. Others are gathered, an odd number of lines apart, so that they do not crowd into a few sets of the
+    // cache.
+    AmxShape s;
+    s.steps = (groups + amx_depth - 1) / amx_depth;
+    s.groups = groups ? groups / s.steps : 0;
+    const size_t depth = groups * 4, step = s.groups * 4, gathered_stride = ((depth + 63) / 64 | 1) * 64;
+    const bool direct = !g.offsets && depth == g.k && (step & (step - 1)) == 0 &&
+                        (((uintptr_t)g.a | (uintptr_t)g.lda) & (step - 1)) == 0;
     const size_t fits = amx_gathered / gathered_stride, height = direct || fits > amx_rows ? amx_rows : fits;
     if (rows < amx_fewest || groups == 0 || height < amx_fewest)
         return gemm_s8(g, row_begin, row_end, panel_begin, panels);
-    AmxShape s;
-    s.steps = (groups + amx_depth - 1) / amx_depth;
-    s.groups = groups / s.steps;
     const size_t blocks = (rows + height - 1) / height;
     // All of one height: the last one begins higher and leaves out the rows it shares.
     s.height = (rows + blocks - 1) / blocks;

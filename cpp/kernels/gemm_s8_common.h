@@ -70,37 +70,88 @@ LINNET_INLINE const uint8_t* row_of_a(const GemmS8& g, size_t tap, size_t row) {
     return o < 0 ? (const uint8_t*)g.zero : (const uint8_t*)g.a + o;
 }
 
+static __attribute__((noinline)) void rows_of_a(const GemmS8& g, size_t tap, size_t row, size_t rows,
+                                                const uint8_t** out) noexcept {
+    for (size_t i = 0; i < rows; ++i) out[i] = row_of_a(g, tap, row + i);
+}
+
 // Bytes of a row that are turned, or too few for a group of four, wait in L1; those past n meet zero weights.
 constexpr size_t dot_chunk = 256;
+
+// In pieces of Count words, of which the last two may overlap.
+template <int Count>
+LINNET_INLINE void turn_pieces(const uint8_t* in, size_t n, uint32_t flip, uint8_t* out) {
+    typedef uint32_t Words __attribute__((vector_size(4 * Count), may_alias));
+    constexpr size_t bytes = sizeof(Words);
+    for (size_t i = 0;; i += bytes) {
+        if (i + bytes > n) i = n - bytes;
+        Words x;
+        __builtin_memcpy(&x, in + i, bytes);
+        x = x ^ flip;
+        __builtin_memcpy(out + i, &x, bytes);
+        if (i + bytes == n) return;
+    }
+}
 
 static __attribute__((noinline)) void turn_bytes(const uint8_t* const* rows, size_t count, size_t n, uint32_t flip,
                                                  uint8_t* out) noexcept {
     for (size_t r = 0; r < count; ++r, out += dot_chunk) {
         const uint8_t* in = rows[r];
-        if (n < 4) {
-            uint32_t x = 0;
-            for (size_t i = n; i-- > 0;) x = x << 8 | in[i];
-            x ^= flip;
+        if (n >= 16) turn_pieces<4>(in, n, flip, out);
+        else if (n >= 4) turn_pieces<1>(in, n, flip, out);
+        else {  // as one word, since a word is what is loaded next
+            uint32_t x = flip;
+            for (size_t i = 0; i < n; ++i) x ^= (uint32_t)in[i] << 8 * i;
             __builtin_memcpy(out, &x, 4);
-            continue;
-        }
-        constexpr size_t wide = sizeof(u8x);
-        const u8x f = (u8x)(u32_bytes{} + flip);
-        u8x v;
-        size_t i = 0;
-        for (; i + wide <= n; i += wide) {
-            __builtin_memcpy(&v, in + i, wide);
-            v = v ^ f;
-            __builtin_memcpy(out + i, &v, wide);
-        }
-        for (; i < n; i += 4) {
-            uint32_t x;
-            const size_t at = n - i < 4 ? n - 4 : i;
-            __builtin_memcpy(&x, in + at, 4);
-            x = (x >> 8 * (i - at)) ^ flip;
-            __builtin_memcpy(out + i, &x, 4);
         }
     }
+}
+
+#ifdef LINNET_DOT_LANE
+constexpr size_t dot_unit = 16;  // bytes of A at a time; they are turned in registers
+#else
+constexpr size_t dot_unit = 4;
+#endif
+
+// Cuts the rows of a tile into pieces that are read in place, or out of `turned` where that cannot be.
+struct DotRows {
+    const DotArgs* t;
+    size_t rows;
+    bool copies;      // never in place
+    uint8_t* turned;  // [rows][dot_chunk]
+    size_t tap = 0, k = 0;
+    bool in_place = false;  // this piece; its bytes are not turned
+};
+
+// Points `at` to the next `n` bytes of each row, n a multiple of four, and returns n, or 0 at the end.
+static __attribute__((noinline)) size_t next_piece(DotRows& p, const uint8_t** at) noexcept {
+    const GemmS8& g = *p.t->g;
+    const size_t padded = (g.k + 3) & ~(size_t)3;
+    if (p.tap >= g.taps || g.k == 0) return 0;
+    const bool turns = p.copies || (dot_unit == 4 && p.t->flip != 0);
+    size_t n = 0;
+    p.in_place = false;
+    if (4 * padded <= dot_chunk && (turns || g.k % dot_unit != 0)) {  // several taps together
+        for (; p.tap < g.taps && n + padded <= dot_chunk; ++p.tap, n += padded) {
+            rows_of_a(g, p.tap, p.t->row, p.rows, at);
+            turn_bytes(at, p.rows, g.k, p.t->flip, p.turned + n);
+        }
+    } else {
+        rows_of_a(g, p.tap, p.t->row, p.rows, at);
+        for (size_t i = 0; i < p.rows; ++i) at[i] += p.k;
+        n = (g.k - p.k) & ~(dot_unit - 1);
+        p.in_place = n > 0 && !turns;
+        if (!p.in_place) {
+            n = g.k - p.k < dot_chunk ? g.k - p.k : dot_chunk;
+            turn_bytes(at, p.rows, n, p.t->flip, p.turned);
+        }
+        p.k += n;
+        if (p.k == g.k) p.k = 0, ++p.tap;
+        n = (n + 3) & ~(size_t)3;
+    }
+    if (!p.in_place)
+        for (size_t i = 0; i < p.rows; ++i) at[i] = p.turned + i * dot_chunk;
+    return n;
 }
 
 typedef void (*DotFn)(const DotArgs&) noexcept;

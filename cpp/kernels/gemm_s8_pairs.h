@@ -109,51 +109,39 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
         unroll<MR>(LINNET_LAMBDA(i) { acc[i][j] = first; });
     });
     size_t group = 0;
-    for (size_t tap = 0; tap < g.taps; ++tap) {
-        const uint8_t* rows[MR];
-        unroll<MR>(LINNET_LAMBDA(i) { rows[i] = row_of_a(g, tap, t.row + i); });
-        for (size_t k = 0; k < g.k;) {
-            size_t n = (g.k - k) & ~(size_t)3;
-            alignas(32) uint8_t turned[MR * dot_chunk];
-            const uint8_t* at[MR];
-            unroll<MR>(LINNET_LAMBDA(i) { at[i] = rows[i] + k; });
-            if (n == 0 || t.flip != 0 || extras < 0) {
-                n = g.k - k < dot_chunk ? g.k - k : dot_chunk;
-                turn_bytes(at, MR, n, t.flip, turned);
-                unroll<MR>(LINNET_LAMBDA(i) { at[i] = turned + i * dot_chunk; });
-            }
-            k += n;
-            const size_t part = (n + 3) / 4;
-            if (extras < 0) {
-                alignas(32) int16_t wide[MR * dot_chunk];
-                widen_bytes(turned, MR, n, wide);
-                for (size_t q = 0; q < part * 4; q += 2, b += dot_nr * 2) {
-                    WideB bv[dot_nv];
-                    unroll<dot_nv>(LINNET_LAMBDA(j) { bv[j] = wide_b(b + j * lanes * 2); });
-                    unroll<MR>(LINNET_LAMBDA(i) {
-                        const WideB av = wide_a(wide + i * dot_chunk + q);
-                        unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_wide(acc[i][j], av, bv[j]); });
-                    });
-                }
-                continue;
-            }
-            const auto step = LINNET_LAMBDA_2(q, from) {
-                DotB bv[dot_nv];
-                unroll<dot_nv>(LINNET_LAMBDA(j) { bv[j] = dot_b(from + j * lanes * 4); });
+    alignas(32) uint8_t turned[MR * dot_chunk];
+    DotRows pieces{&t, MR, extras < 0, turned};
+    const uint8_t* at[MR];
+    while (const size_t n = next_piece(pieces, at)) {
+        if (extras < 0) {
+            alignas(32) int16_t wide[MR * dot_chunk];
+            widen_bytes(turned, MR, n, wide);
+            for (size_t q = 0; q < n; q += 2, b += dot_nr * 2) {
+                WideB bv[dot_nv];
+                unroll<dot_nv>(LINNET_LAMBDA(j) { bv[j] = wide_b(b + j * lanes * 2); });
                 unroll<MR>(LINNET_LAMBDA(i) {
-                    const DotA av = dot_a(at[i] + q);
-                    unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_pairs(acc[i][j], av, bv[j]); });
+                    const WideB av = wide_a(wide + i * dot_chunk + q);
+                    unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_wide(acc[i][j], av, bv[j]); });
                 });
-            };
-            for (size_t q = 0; q < part * 4; q += 4, b += dot_nr * 4) step(q, b);
-            for (; number < numbers_end; number += 4, extra += dot_nr * 4) {
-                int32_t of;
-                __builtin_memcpy(&of, number, 4);
-                if ((size_t)of >= group + part) break;
-                step(((size_t)of - group) * 4, extra);
             }
-            group += part;
+            continue;
         }
+        const auto step = LINNET_LAMBDA_2(q, from) {
+            DotB bv[dot_nv];
+            unroll<dot_nv>(LINNET_LAMBDA(j) { bv[j] = dot_b(from + j * lanes * 4); });
+            unroll<MR>(LINNET_LAMBDA(i) {
+                const DotA av = dot_a(at[i] + q);
+                unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_pairs(acc[i][j], av, bv[j]); });
+            });
+        };
+        for (size_t q = 0; q < n; q += 4, b += dot_nr * 4) step(q, b);
+        for (; number < numbers_end; number += 4, extra += dot_nr * 4) {
+            int32_t of;
+            __builtin_memcpy(&of, number, 4);
+            if ((size_t)of >= group + n / 4) break;
+            step(((size_t)of - group) * 4, extra);
+        }
+        group += n / 4;
     }
     alignas(32) int32_t sums[MR * dot_nr];
     unroll<MR>(LINNET_LAMBDA(i) {

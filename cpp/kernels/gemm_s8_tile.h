@@ -56,53 +56,37 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
         unroll<MR>(LINNET_LAMBDA(i) { acc[i][j] = dot_first(first); });
     });
     const int8_t* b = (const int8_t*)g.b + t.panel * panel_bytes + dot_nr * 4;
-    for (size_t tap = 0; tap < g.taps; ++tap) {
-        const uint8_t* rows[MR];
-        unroll<MR>(LINNET_LAMBDA(i) { rows[i] = row_of_a(g, tap, t.row + i); });
-        for (size_t k = 0; k < g.k;) {
-            const uint8_t* at[MR];
-            unroll<MR>(LINNET_LAMBDA(i) { at[i] = rows[i] + k; });
+    uint8_t turned[MR * dot_chunk];
+    DotRows pieces{&t, MR, false, turned};
+    const uint8_t* at[MR];
+    while (const size_t n = next_piece(pieces, at)) {
+        size_t q = 0;
 #ifdef LINNET_DOT_LANE
-            for (; k + 16 <= g.k; k += 16) {
-                DotA av[MR];
-                unroll<MR>(LINNET_LAMBDA(i) {
-                    av[i] = dot_a_wide(at[i], t.flip);
-                    at[i] += 16;
-                });
-                unroll<4>(LINNET_LAMBDA(u) {
-                    unroll<N>(LINNET_LAMBDA(j) {
-                        const DotB bv = dot_b(b + (j / NV) * panel_bytes + (j % NV) * lanes * 4);
-                        unroll<MR>(LINNET_LAMBDA(i) { acc[i][j] = dot4_lane<u>(acc[i][j], av[i], bv); });
-                    });
-                    b += dot_nr * 4;
-                    __asm__ volatile("" ::: "memory");  // keeps GCC from loading all of B first
-                });
-            }
-            if (k == g.k) break;
-            constexpr bool in_place = false;
-#else
-            constexpr bool in_place = true;
-#endif
-            size_t n = (g.k - k) & ~(size_t)3;
-            uint8_t turned[MR * dot_chunk];
-            if (!in_place || n == 0 || t.flip != 0) {
-                n = g.k - k < dot_chunk ? g.k - k : dot_chunk;
-                turn_bytes(at, MR, n, t.flip, turned);
-                unroll<MR>(LINNET_LAMBDA(i) { at[i] = turned + i * dot_chunk; });
-            }
-            k += n;
-            for (size_t q = 0; q < n; q += 4) {
-                DotB bv[N];
-                unroll<N>(LINNET_LAMBDA(j) { bv[j] = dot_b(b + (j / NV) * panel_bytes + (j % NV) * lanes * 4); });
-                unroll<MR>(LINNET_LAMBDA(i) {
-                    uint32_t x;
-                    __builtin_memcpy(&x, at[i] + q, 4);
-                    const DotA av = dot_a(x);
-                    unroll<N>(LINNET_LAMBDA(j) { acc[i][j] = dot4(acc[i][j], av, bv[j]); });
+        const uint32_t flip = pieces.in_place ? t.flip : 0;
+        for (; q + 16 <= n; q += 16) {
+            DotA av[MR];
+            unroll<MR>(LINNET_LAMBDA(i) { av[i] = dot_a_wide(at[i] + q, flip); });
+            unroll<4>(LINNET_LAMBDA(u) {
+                unroll<N>(LINNET_LAMBDA(j) {
+                    const DotB bv = dot_b(b + (j / NV) * panel_bytes + (j % NV) * lanes * 4);
+                    unroll<MR>(LINNET_LAMBDA(i) { acc[i][j] = dot4_lane<u>(acc[i][j], av[i], bv); });
                 });
                 b += dot_nr * 4;
-                __asm__ volatile("" ::: "memory");
-            }
+                __asm__ volatile("" ::: "memory");  // keeps GCC from loading all of B first
+            });
+        }
+#endif
+        for (; q < n; q += 4) {
+            DotB bv[N];
+            unroll<N>(LINNET_LAMBDA(j) { bv[j] = dot_b(b + (j / NV) * panel_bytes + (j % NV) * lanes * 4); });
+            unroll<MR>(LINNET_LAMBDA(i) {
+                uint32_t x;
+                __builtin_memcpy(&x, at[i] + q, 4);
+                const DotA av = dot_a(x);
+                unroll<N>(LINNET_LAMBDA(j) { acc[i][j] = dot4(acc[i][j], av, bv[j]); });
+            });
+            b += dot_nr * 4;
+            __asm__ volatile("" ::: "memory");
         }
     }
     alignas(64) int32_t sums[MR * ld];
@@ -116,7 +100,8 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
 
 template <int MR, int NV>
 static DotFn pick_height(size_t rows) noexcept {
-    if constexpr (MR > 1)
+    constexpr int lowest = NV < dot_nv ? dot_mr / 2 + 1 : 1;
+    if constexpr (MR > lowest)
         if (rows < MR) return pick_height<MR - 1, NV>(rows);
     return dot_tile<MR, NV, 1>;
 }
@@ -127,7 +112,7 @@ LINNET_INLINE size_t dot_panels(size_t rows) { return rows <= 2 ? small_np[rows 
 // The tile for `cols` columns, in several panels if there are more than one.
 static DotFn pick_dot(size_t rows, size_t cols) noexcept {
     if (cols > dot_nr) return rows == 1 ? dot_tile<1, dot_nv, small_np[0]> : dot_tile<2, dot_nv, small_np[1]>;
-    if (2 * cols <= dot_nr) return pick_height<dot_mr, (dot_nv + 1) / 2>(rows);
+    if (2 * cols <= dot_nr && 2 * rows > dot_mr) return pick_height<dot_mr, (dot_nv + 1) / 2>(rows);
     return pick_height<dot_mr, dot_nv>(rows);
 }
 

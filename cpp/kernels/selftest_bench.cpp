@@ -1,31 +1,13 @@
 // --bench: what the shapes of well-known models reach, as a share of the multiply-add peak measured in turns with them.
-#include <algorithm>
-#include <chrono>
-
-#include "kernels/selftest.h"
+#include "kernels/selftest_bench.h"
 
 namespace linnet::kernels::test {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 std::string sizes(std::initializer_list<size_t> all) {
     std::string text;
     for (const size_t n : all) text += (text.empty() ? "" : "x") + std::to_string(n);
     return text;
-}
-
-// Best of the runs that fit into `budget` seconds, at least one, in seconds.
-template <class F>
-double best_time(F f, double budget) {
-    double best = 1e9;
-    const auto start = Clock::now();
-    do {
-        const auto t = Clock::now();
-        f();
-        best = std::min(best, std::chrono::duration<double>(Clock::now() - t).count());
-    } while (std::chrono::duration<double>(Clock::now() - start).count() < budget);
-    return best;
 }
 
 // For each vector width: the multiply-add peak in FLOP/s, of independent chains in registers, and the rate in bytes/s
@@ -87,24 +69,9 @@ double read_rate([[maybe_unused]] const Kernels& K, size_t bytes) {
     return read_128(x.data(), x.size());
 }
 
-// What one kernel did: the best rate, and the best peak of the same moments. A machine whose clock or neighbours change
-// slows both.
-struct Result {
-    double flops = 0, bytes = 0;  // of one call: the arithmetic, and the least traffic (each operand once)
-    double seconds = 1e9, peak = 0;
-};
-
 template <class F>
 Result measure(const Kernels& K, double flops, size_t floats, F f) {
-    Result r;
-    r.flops = flops;
-    r.bytes = (double)(floats * sizeof(float));
-    f();
-    for (int turn = 0; turn < 6; ++turn) {
-        r.peak = std::max(r.peak, fma_peak(K));
-        r.seconds = std::min(r.seconds, best_time(f, 15e-3));
-    }
-    return r;
+    return measure_against([&] { return fma_peak(K); }, flops, (double)(floats * sizeof(float)), f);
 }
 
 Result gemm(const Kernels& K, size_t m, size_t n, size_t k, size_t variant = 1) {
@@ -125,24 +92,6 @@ Result gemm(const Kernels& K, size_t m, size_t n, size_t k, size_t variant = 1) 
     g.ldc = (ptrdiff_t)n;
     g.epilogue = {steps.data(), steps.size()};
     return measure(K, 2.0 * (double)(m * n * k), m * k + k * n + m * n, [&] { K.gemm_f32(g, 0, m, 0, panels); });
-}
-
-Result gemm_s8(const Kernels& K, size_t m, size_t n, size_t k) {
-    std::vector<uint8_t> a(m * k, 3);
-    std::vector<int8_t> b(n * k, 5);
-    const size_t panels = (n + K.gemm_s8_cols - 1) / K.gemm_s8_cols;
-    std::vector<int32_t> packed(K.pack_b_s8_size(1, k, n) / 4), c(m * n);
-    K.pack_b_s8({1, k, n, 0, (ptrdiff_t)n, 1}, b.data(), packed.data(), 0, panels);
-    GemmS8 g;
-    g.m = m;
-    g.n = n;
-    g.k = k;
-    g.a = a.data();
-    g.lda = (ptrdiff_t)k;
-    g.b = packed.data();
-    g.c = c.data();
-    g.ldc = (ptrdiff_t)n;
-    return measure(K, 2.0 * (double)(m * n * k), (m * k + k * n) / 4 + m * n, [&] { K.gemm_s8(g, 0, m, 0, panels); });
 }
 
 // A product that reads its weights once, of 4 or 8 bits in blocks of 32.
@@ -342,6 +291,11 @@ Result map(const Kernels& K, Unary fn) {
 constexpr size_t gemms[][3] = {{256, 256, 256}, {1024, 1024, 1024}, {1, 1000, 2048}, {1, 256, 256}, {1, 384, 384},
                                {2, 512, 512},   {3, 512, 512},      {4, 512, 512},   {5, 512, 512}, {128, 3072, 768}};
 
+// In int8, those of transformers and of a classifier's last layer among them.
+constexpr size_t gemms_s8[][3] = {{784, 128, 128}, {196, 256, 1024}, {49, 960, 320},   {784, 512, 128},
+                                  {128, 384, 384}, {128, 1536, 384}, {128, 384, 1536}, {197, 1536, 384},
+                                  {8, 512, 512},   {1, 1000, 2048}};
+
 // The 1 x 1 convolutions of two models: {pixels, channels out, channels in}.
 constexpr size_t mobilenetv2[][3] = {{12544, 16, 32}, {12544, 96, 16}, {3136, 24, 96}, {3136, 144, 24}, {3136, 24, 144},
                                      {784, 32, 144},  {784, 192, 32},  {784, 32, 192}, {196, 64, 192},  {196, 384, 64},
@@ -393,8 +347,8 @@ void bench(const Kernels& K, bool json) {
             std::printf("  %-17s %-20s %8.1f GFLOP/s %5.1f GB/s\n", group, shape.c_str(), 1e-9 * rate,
                         1e-9 * r.bytes / r.seconds);
         else
-            std::printf("  %-17s %-20s %8.1f GFLOP/s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
-                        100 * rate / r.peak);
+            std::printf("  %-17s %-20s %8.1f %s %5.1f %%\n", group, shape.c_str(), 1e-9 * rate,
+                        std::strncmp(group, "int8", 4) ? "GFLOP/s" : "Gop/s", r.peak > 0 ? 100 * rate / r.peak : 0);
         std::fflush(stdout);
     };
     for (const size_t kilobytes : {16, 256, 8192}) {  // from L1, from L2, from L3 where there is one
@@ -415,7 +369,14 @@ void bench(const Kernels& K, bool json) {
         report(d[3] == 1 ? "depthwise" : "depthwise s2", sizes({d[0], d[1], d[2], d[3]}),
                depthwise(K, d[0], d[1], d[2], d[3], 1));
     report("depthwise gelu", sizes({14, 480, 5, 1}), depthwise(K, 14, 480, 5, 1, 6));
-    report("gemm int8", sizes({784, 128, 512}), gemm_s8(K, 784, 128, 512));
+    for (const auto& g : gemms_s8) report("int8", sizes({g[0], g[1], g[2]}), gemm_s8(K, g[0], g[1], g[2], 28));
+    for (const auto& g : gemms_s8)
+        report("int8 full range", sizes({g[0], g[1], g[2]}), gemm_s8(K, g[0], g[1], g[2], 70));
+    for (const auto& g : mobilenetv2)
+        report("int8 mobilenet", sizes({g[0], g[1], g[2]}), gemm_s8(K, g[0], g[1], g[2], 28));
+    for (const auto& g : resnet50) report("int8 resnet", sizes({g[0], g[1], g[2]}), gemm_s8(K, g[0], g[1], g[2], 28));
+    for (const auto& c : convs)
+        report("int8 conv", sizes({c[0], c[1], c[2], c[3], c[4]}), conv_s8(K, c[0], c[1], c[2], c[3], c[4]));
     for (const auto& d : depthwises)
         report(d[3] == 1 ? "depthwise int8" : "depthwise int8 s2", sizes({d[0], d[1], d[2], d[3]}),
                depthwise_s8(K, d[0], d[1], d[2], d[3]));

@@ -78,9 +78,17 @@ LINNET_INLINE void store_narrow(T* p, i32 x) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
+// In pieces of one size, of which the last two may overlap.
+template <size_t Piece>
+LINNET_INLINE void copy_pieces(uint8_t* to, const uint8_t* from, size_t n) {
+    for (size_t i = 0; i + Piece < n; i += Piece) __builtin_memcpy(to + i, from + i, Piece);
+    __builtin_memcpy(to + n - Piece, from + n - Piece, Piece);
+}
 [[maybe_unused]] static __attribute__((noinline)) void copy_bytes(uint8_t* to, const uint8_t* from, size_t n) {
-    for (; n >= 8; n -= 8, to += 8, from += 8) __builtin_memcpy(to, from, 8);
-    for (; n > 0; --n) *to++ = *from++;
+    if (n >= 16) copy_pieces<16>(to, from, n);
+    else if (n >= 4) copy_pieces<4>(to, from, n);
+    else
+        for (size_t i = 0; i < n; ++i) to[i] = from[i];
 }
 #ifndef LINNET_BYTE_TABLE
 struct ByteTable {

@@ -37,8 +37,17 @@ static __attribute__((noinline)) void bytes_rows(const ToBytes& t, size_t row, s
         at[j] = begin < cols ? begin : 0;
         scale[j] = load_some(t.scale + col + at[j], cols - at[j]);
     });
+    // Read once: a store of bytes might change t.
+    [[maybe_unused]] const bool has_table = !Plain && t.table;
     [[maybe_unused]] ByteTable table;
-    if (!Plain && t.table) table.load(t.table);
+    if (has_table) table.load(t.table);
+    [[maybe_unused]] const uint8_t* add =
+        !Plain && t.add ? (const uint8_t*)t.add + (ptrdiff_t)row * t.add_stride + col : nullptr;
+    [[maybe_unused]] const ptrdiff_t add_stride = t.add_stride;
+    [[maybe_unused]] const ByteRange sum(up, t.sum_zero, t.sum_lo, t.sum_hi);
+    [[maybe_unused]] const i32 own_zero = splat_i(t.own_zero + up), add_zero = splat_i(t.add_zero + up),
+                               turn = splat_i(up);
+    [[maybe_unused]] const f32 own_scale = splat(t.own_scale), add_scale = splat(t.add_scale);
     for (size_t r = 0; r < rows; r += R) {
         const size_t next = r + 1 < rows ? 1 : 0;  // a second row that is missing repeats the first
         f32 x[4];
@@ -50,29 +59,27 @@ static __attribute__((noinline)) void bytes_rows(const ToBytes& t, size_t row, s
         });
         u8x q = own.of(x);
         if constexpr (!Plain) {
-            if (t.table) q = table.of(q ^ flip) ^ flip;
-            if (t.add) {
-                const uint8_t* a = (const uint8_t*)t.add + (ptrdiff_t)(row + r) * t.add_stride + col;
-                alignas(64) uint8_t mine[byte_lanes], other[byte_lanes];
-                u8x o{};
+            if (has_table) q = table.of(q ^ flip) ^ flip;
+            if (add) {
+                alignas(64) uint8_t mine[byte_lanes], part[byte_lanes];
+                const uint8_t* other[R];
                 unroll<R>(LINNET_LAMBDA(i) {
-                    const uint8_t* from = a + i * (ptrdiff_t)next * t.add_stride;
-                    if (cols == width) __builtin_memcpy(other + i * width, from, width);
-                    else copy_bytes(other + i * width, from, cols);
+                    other[i] = add + (ptrdiff_t)(r + i * next) * add_stride;
+                    if (cols == width) return;
+                    copy_bytes(part + i * width, other[i], cols);
+                    other[i] = part + i * width;
                 });
-                __builtin_memcpy(&o, other, byte_lanes);
-                o = o ^ flip;
-                __builtin_memcpy(other, &o, byte_lanes);
                 __builtin_memcpy(mine, &q, byte_lanes);
                 unroll<4>(LINNET_LAMBDA(i) {
-                    const i32 p = load_narrow<u8_lanes>(mine + i * lanes) - splat_i(t.own_zero + up);
-                    const i32 v = load_narrow<u8_lanes>(other + i * lanes) - splat_i(t.add_zero + up);
-                    f32 first = to_float(p) * splat(t.own_scale), rest = to_float(v) * splat(t.add_scale);
+                    constexpr int second = i / vectors, j = i % vectors;
+                    const i32 p = load_narrow<u8_lanes>(mine + i * lanes) - own_zero;
+                    const i32 v = (load_narrow<u8_lanes>(other[second] + j * lanes) ^ turn) - add_zero;
+                    f32 first = to_float(p) * own_scale, rest = to_float(v) * add_scale;
                     keep(first);  // else one of the products is fused into the sum
                     keep(rest);
                     x[i] = min(first + rest, splat(1024.0f));
                 });
-                q = ByteRange(up, t.sum_zero, t.sum_lo, t.sum_hi).of(x);
+                q = sum.of(x);
             }
         }
         q = q ^ flip;

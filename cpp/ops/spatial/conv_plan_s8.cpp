@@ -18,7 +18,7 @@ void plan_padded_rows(ConvPlanS8& plan) {
     plan.runs = static_cast<int64_t>(plan.window.kernel[0] * plan.window.kernel[1]);
     plan.run = static_cast<int64_t>(plan.window.kernel[2]) * plan.in_channels;
     plan.taps = 1;
-    plan.k = plan.runs * plan.run;
+    plan.k = (plan.runs * plan.run + 3) / 4 * 4;  // whole groups of four: no tail
     plan.row_stride = (plan.k + 15) / 16 * 16;
     plan.padded = true;  // even without padding: copying a run reads beyond its end
     const kernels::Window w = padded_rows(plan.window, plan.in_channels);

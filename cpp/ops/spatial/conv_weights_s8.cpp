@@ -7,12 +7,14 @@
 namespace linnet {
 namespace {
 
-// Weights as signed bytes, group by group [columns][k][taps], or [columns][taps][k] when merged; then packed.
+// Weights as signed bytes, group by group [columns][k][taps], or [columns][taps][k] when merged; then packed. Windows
+// that are copied into rows have a few bytes more, which meet zero weights. The last column, of wide weights, is ones.
 void pack_gemm(const ConvPlanS8& plan, const Tensor& w, std::byte* out) {
     const auto& table = kernels::kernels();
-    const int64_t columns = plan.columns(), each = plan.k * plan.taps;
-    const int64_t channels = plan.in_channels / plan.groups;
-    std::vector<uint8_t> bytes(static_cast<size_t>(columns * each), 1);
+    const int64_t columns = plan.columns(), channels = plan.in_channels / plan.groups;
+    const int64_t own = channels * plan.all_taps, each = plan.k * plan.taps;
+    std::vector<uint8_t> bytes(static_cast<size_t>(columns * each));
+    for (int64_t i = 0; i < own && columns > plan.n; ++i) bytes[static_cast<size_t>(plan.n * each + i)] = 1;
     kernels::PackB layout;
     layout.taps = static_cast<size_t>(plan.taps), layout.k = static_cast<size_t>(plan.k);
     layout.n = static_cast<size_t>(columns);
@@ -22,13 +24,13 @@ void pack_gemm(const ConvPlanS8& plan, const Tensor& w, std::byte* out) {
     const uint8_t flip = w.dtype == DType::u8 ? 0x80 : 0;  // minus 128
     for (int64_t g = 0; g < plan.groups; ++g) {
         for (int64_t o = 0; o < plan.n; ++o) {
-            const uint8_t* from = w.as<uint8_t>() + (g * plan.n + o) * each;
+            const uint8_t* from = w.as<uint8_t>() + (g * plan.n + o) * own;
             uint8_t* to = bytes.data() + o * each;
             if (plan.merged)
                 table.transpose(1, static_cast<size_t>(channels), static_cast<size_t>(plan.all_taps), from,
                                 plan.all_taps, to, channels);
-            else std::copy_n(from, each, to);
-            for (int64_t i = 0; i < each; ++i) to[i] ^= flip;
+            else std::copy_n(from, own, to);
+            for (int64_t i = 0; i < own; ++i) to[i] ^= flip;
         }
         table.pack_b_s8(layout, reinterpret_cast<const int8_t*>(bytes.data()),
                         out + static_cast<size_t>(g) * plan.packed_group, 0, static_cast<size_t>(plan.panels()));

@@ -8,7 +8,7 @@ if(LINNET_SANITIZE)
   list(APPEND LINNET_KERNEL_FLAGS -fno-sanitize=all)
 endif()
 set(LINNET_KERNEL_TABLES generic)
-set(LINNET_FLAGS_generic -O2)  # a fallback and a reference: size counts
+set(LINNET_FLAGS_generic -Os)  # a fallback and a reference: size counts
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   list(APPEND LINNET_KERNEL_TABLES avx2 avx512)
   set(LINNET_FLAGS_avx2 -mavx2 -mfma -mf16c)

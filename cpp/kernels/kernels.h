@@ -145,6 +145,36 @@ struct PackB {
     ptrdiff_t tap_stride = 0, k_stride = 0, n_stride = 1;
 };
 
+// ---------------------------------------------------------------------------------------------------- f32 sparse GEMM
+// B without its zeros: for each group of four columns, steps start[group] ... start[group + 1], ascending in k. A step
+// multiplies four values, one per column; columns past n and columns that ran out of values have zeros.
+struct SparseB {
+    bool blocks = false;              // one k for the four columns of a step, or one for each
+    const uint32_t* start = nullptr;  // [groups + 1]
+    const uint16_t* index = nullptr;  // [steps] or [steps][4]: k; the size of k stands for a zero
+    const float* values = nullptr;    // [steps][4]
+};
+
+// c[m, n] = epilogue(a[m, k] b[k, n]), summed as in GemmF32, without the terms that B leaves out.
+struct SparseF32 {
+    size_t m = 0, n = 0, k = 0;  // k < 65536
+    const float* a = nullptr;
+    ptrdiff_t lda = 0;
+    SparseB b;
+    float* c = nullptr;
+    ptrdiff_t ldc = 0;
+    Epilogue epilogue;
+    float* scratch = nullptr;  // (k + 1) * sparse_rows floats for each call at a time; best aligned to 64 bytes
+};
+
+// What a sparse product costs, in units of one of the dense GEMM's multiply-adds of a vector; measured.
+struct SparseCost {
+    float block, column;          // a value of a step, in blocks or not
+    float in, out;                // an element of A, of C: transposed
+    float dense;                  // what the dense GEMM pays for an element of C beside its k multiply-adds
+    float row_block, row_column;  // a value, for one row, in units of a value of dense B that is read and multiplied
+};
+
 // ---------------------------------------------------------------------------------------------------- bytes
 // What becomes of an int32 sum before it is stored as a byte, u8 or (is_signed) s8. Every table gives the same bits:
 // products and sums of floats are rounded one by one, never fused.
@@ -278,6 +308,12 @@ struct Kernels {
     // Computes rows [row_begin, row_end) of the columns of panels [panel_begin, panel_end).
     void (*gemm_f32)(const GemmF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
     void (*conv_f32)(const ConvF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+
+    size_t sparse_rows;  // tallest row tile of sparse_f32
+    SparseCost sparse_cost;
+    // Computes rows [row_begin, row_end) of the columns of groups [group_begin, group_end).
+    void (*sparse_f32)(const SparseF32&, size_t row_begin, size_t row_end, size_t group_begin,
+                       size_t group_end) noexcept;
 
     void (*winograd_in_f32)(const WinogradF32&) noexcept;                                     // pixels to v
     void (*winograd_out_f32)(const WinogradF32&, size_t col_begin, size_t col_end) noexcept;  // t to y

@@ -103,12 +103,24 @@ constexpr size_t epilogue_variants = 7;
 std::vector<EpilogueStep> epilogue_variant(size_t variant, const float* per_column, const float* tensor,
                                            ptrdiff_t stride);
 
+// The form of a row-major k x n matrix that sparse_f32 takes, made in the plainest way.
+struct SparseMatrix {
+    bool blocks;
+    std::vector<uint32_t> start{0};
+    std::vector<uint16_t> index;
+    std::vector<float> values;
+    SparseMatrix(const float* b, size_t k, size_t n, bool blocks);
+    SparseB view() const { return {blocks, start.data(), index.data(), values.data()}; }
+};
+
 void test_gemm(const Kernels&, Tally&);
+void test_sparse(const Kernels&, Tally&);
 void test_conv(const Kernels&, Tally&);
 void test_elementwise(const Kernels&, Tally&);
 void test_rows(const Kernels&, Tally&);
 void test_recurrent(const Kernels&, Tally&);
 void test_convert(const Kernels&, Tally&);
 void bench(const Kernels&, bool json);
+void bench_sparse(const Kernels&, bool json);
 
 }  // namespace linnet::kernels::test

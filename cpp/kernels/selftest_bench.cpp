@@ -281,6 +281,7 @@ void bench(const Kernels& K, bool json) {
                depthwise(K, d[0], d[1], d[2], d[3], 1));
     report("depthwise gelu", sizes({14, 480, 5, 1}), depthwise(K, 14, 480, 5, 1, 6));
     report("gemm int8", sizes({784, 128, 512}), gemm_s8(K, 784, 128, 512));
+    bench_sparse(K, json);
     for (const auto& m : maps) report("map", m.first, map(K, m.second));
 }
 

@@ -17,6 +17,8 @@ typedef int32_t i32 __attribute__((vector_size(32), may_alias));
 
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 3;
+constexpr int sparse_nv = 3;
+constexpr SparseCost sparse_cost = {1.0f, 1.4f, 6, 6, 6, 1, 3};
 constexpr int dot_mr = 4, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
@@ -36,6 +38,24 @@ LINNET_INLINE f32 round_even(f32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NE
 LINNET_INLINE f32 sqrt(f32 x) { return _mm256_sqrt_ps(x); }
 LINNET_INLINE f32 floor(f32 x) { return _mm256_floor_ps(x); }
 LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm256_cvtps_epi32(x); }
+
+// Quads, groups of four floats: lane q of a vector from p + q * stride, here in bytes, and back.
+LINNET_INLINE f32 load_quads(const void* p, ptrdiff_t stride) {
+    const auto* at = (const char*)p;
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float*)at)),
+                                _mm_loadu_ps((const float*)(at + stride)), 1);
+}
+LINNET_INLINE void store_quads(float* p, ptrdiff_t stride, f32 v) {
+    _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+    _mm_storeu_ps(p + stride, _mm256_extractf128_ps(v, 1));
+}
+// Transposes the 4 x 4 matrices that quad q of four vectors make, for each q.
+LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
+    const __m256d a = (__m256d)_mm256_unpacklo_ps(v[0], v[1]), b = (__m256d)_mm256_unpackhi_ps(v[0], v[1]);
+    const __m256d c = (__m256d)_mm256_unpacklo_ps(v[2], v[3]), d = (__m256d)_mm256_unpackhi_ps(v[2], v[3]);
+    v[0] = (f32)_mm256_unpacklo_pd(a, c), v[1] = (f32)_mm256_unpackhi_pd(a, c);
+    v[2] = (f32)_mm256_unpacklo_pd(b, d), v[3] = (f32)_mm256_unpackhi_pd(b, d);
+}
 
 alignas(32) static const int32_t tail_mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 LINNET_INLINE __m256i mask_n(size_t n) { return _mm256_loadu_si256((const __m256i*)(tail_mask + 8 - n)); }

@@ -21,6 +21,8 @@ typedef float f32h __attribute__((vector_size(32)));
 
 constexpr int gemm_mr = 12, gemm_nv = 2, small_np[3] = {4, 4, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
+constexpr int sparse_nv = 3;
+constexpr SparseCost sparse_cost = {1.1f, 1.8f, 9, 14, 9, 1, 3};
 constexpr int dot_mr = 8, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
@@ -35,6 +37,28 @@ LINNET_INLINE f32 round_even(f32 x) { return _mm512_roundscale_ps(x, _MM_FROUND_
 LINNET_INLINE f32 sqrt(f32 x) { return _mm512_sqrt_ps(x); }
 LINNET_INLINE f32 floor(f32 x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm512_cvtps_epi32(x); }
+
+// Quads, groups of four floats: lane q of a vector from p + q * stride, here in bytes, and back.
+LINNET_INLINE f32 load_quads(const void* p, ptrdiff_t stride) {
+    const auto* at = (const char*)p;
+    f32 v = _mm512_castps128_ps512(_mm_loadu_ps((const float*)at));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps((const float*)(at + stride)), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps((const float*)(at + 2 * stride)), 2);
+    return _mm512_insertf32x4(v, _mm_loadu_ps((const float*)(at + 3 * stride)), 3);
+}
+LINNET_INLINE void store_quads(float* p, ptrdiff_t stride, f32 v) {
+    _mm_storeu_ps(p, _mm512_castps512_ps128(v));
+    _mm_storeu_ps(p + stride, _mm512_extractf32x4_ps(v, 1));
+    _mm_storeu_ps(p + 2 * stride, _mm512_extractf32x4_ps(v, 2));
+    _mm_storeu_ps(p + 3 * stride, _mm512_extractf32x4_ps(v, 3));
+}
+// Transposes the 4 x 4 matrices that quad q of four vectors make, for each q.
+LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
+    const __m512d a = (__m512d)_mm512_unpacklo_ps(v[0], v[1]), b = (__m512d)_mm512_unpackhi_ps(v[0], v[1]);
+    const __m512d c = (__m512d)_mm512_unpacklo_ps(v[2], v[3]), d = (__m512d)_mm512_unpackhi_ps(v[2], v[3]);
+    v[0] = (f32)_mm512_unpacklo_pd(a, c), v[1] = (f32)_mm512_unpackhi_pd(a, c);
+    v[2] = (f32)_mm512_unpacklo_pd(b, d), v[3] = (f32)_mm512_unpackhi_pd(b, d);
+}
 
 #define LINNET_SCALE_2N
 // x 2^n for whole numbers n, subnormals and infinity included.

@@ -16,6 +16,8 @@ typedef int32_t i32 __attribute__((vector_size(16), may_alias));
 
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 1, dw_cols = 4, dw_taps = 3;
+constexpr int sparse_nv = 2;
+constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 1, 3};
 constexpr int dot_mr = 3, dot_nv = 1;
 constexpr bool dot_wants_signed = false;
 
@@ -60,6 +62,17 @@ LINNET_INLINE f32 load_n(const float* p, size_t n) {
 }
 LINNET_INLINE void store_n(float* p, f32 v, size_t n) {
     for (size_t i = 0; i < n; ++i) p[i] = v[i];
+}
+// Quads, groups of four floats: here a vector is one. Transposes the matrix that four of them make.
+LINNET_INLINE f32 load_quads(const void* p, ptrdiff_t) {
+    f32 v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+LINNET_INLINE void store_quads(float* p, ptrdiff_t, f32 v) { __builtin_memcpy(p, &v, sizeof v); }
+LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
+    const f32 a = v[0], b = v[1], c = v[2], d = v[3];
+    for (int i = 0; i < 4; ++i) v[i] = f32{a[i], b[i], c[i], d[i]};
 }
 LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 

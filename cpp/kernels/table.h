@@ -13,6 +13,7 @@
 #include "kernels/reduce.h"
 #include "kernels/rnn.h"
 #include "kernels/rows.h"
+#include "kernels/sparse.h"
 #include "kernels/transpose.h"
 #include "kernels/winograd.h"
 
@@ -34,6 +35,9 @@ const Kernels table = {
     LINNET_ENTRY(pack_b_f32),
     LINNET_ENTRY(gemm_f32),
     LINNET_ENTRY(conv_f32),
+    .sparse_rows = sparse_tile_rows,
+    LINNET_ENTRY(sparse_cost),
+    LINNET_ENTRY(sparse_f32),
     LINNET_ENTRY(winograd_in_f32),
     LINNET_ENTRY(winograd_out_f32),
     LINNET_ENTRY(pack_b_s8_size),

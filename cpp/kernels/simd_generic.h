@@ -17,7 +17,7 @@ typedef int32_t i32 __attribute__((vector_size(16), may_alias));
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 1, dw_cols = 4, dw_taps = 3;
 constexpr int sparse_nv = 2;
-constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 1, 3};
+constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 3.2f, 6.5f};
 constexpr int dot_mr = 3, dot_nv = 1;
 constexpr bool dot_wants_signed = false;
 

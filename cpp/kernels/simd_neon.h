@@ -22,7 +22,7 @@ typedef int32x4_t i32;
 constexpr int gemm_mr = 8, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
 constexpr int sparse_nv = 4;
-constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 1, 3};
+constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 3.2f, 6.5f};
 // A is read four k at a time, and multiplied by lane.
 #define LINNET_FMA_LANE
 

@@ -34,6 +34,14 @@ static __attribute__((noinline)) void sparse_transpose(const float* in, ptrdiff_
     }
 }
 
+// How many vectors of rows to take at a time: one less than could be where that keeps their columns in the first-level
+// cache.
+LINNET_INLINE size_t sparse_vectors(size_t k, size_t most) {
+    constexpr size_t cache = 20 * 1024;
+    const size_t bytes = k * lanes * sizeof(float);
+    return most > 1 && bytes * most > cache && bytes * (most - 1) <= cache ? most - 1 : most;
+}
+
 struct SparseTile {
     const float* a;  // transposed
     const SparseB* b;
@@ -175,7 +183,8 @@ static void sparse_f32(const SparseF32& g, size_t row_begin, size_t row_end, siz
         return;
     }
 
-    const size_t vectors = (rows + lanes - 1) / lanes, tiles = (vectors + sparse_nv - 1) / sparse_nv;
+    const size_t vectors = (rows + lanes - 1) / lanes, most = sparse_vectors(g.k, sparse_nv),
+                 tiles = (vectors + most - 1) / most;
     SparseTile direct{}, held{};  // to c, and to the buffer
     direct.a = held.a = g.scratch;
     direct.b = held.b = &g.b;

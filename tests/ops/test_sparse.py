@@ -52,8 +52,8 @@ def check(model: bytes, feeds: dict[str, np.ndarray], want: np.ndarray, way: str
 
 
 CASES = [  # zeros, in blocks, the way
-    (0.8, True, "4x1 blocks, 80 % zeros"),
-    (0.9, False, "columns, 90 % zeros"),
+    (0.8, True, "4x1 blocks"),
+    (0.9, False, "columns"),
     (0.1, True, ""),
     (0.0, False, ""),
 ]
@@ -109,7 +109,7 @@ def test_batched_matmul_of_transposed_rows() -> None:
         helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
         helper.make_node("MatMul", ["t", "w"], ["y"]),
     ]
-    check(model_of(nodes, feeds, {"w": weights.T}), feeds, want, "4x1 blocks, 80 % zeros")
+    check(model_of(nodes, feeds, {"w": weights.T}), feeds, want, "4x1 blocks")
 
 
 @pytest.mark.parametrize("blocks", [True, False])
@@ -144,8 +144,8 @@ def test_depthwise_behind_sparse_convolution(blocks: bool) -> None:
 
 def test_zero_weights_alone() -> None:
     """Everything pruned: the bias is what remains."""
-    feeds = {"x": rng.standard_normal((5, 64)).astype(np.float32)}
+    feeds = {"x": rng.standard_normal((64, 64)).astype(np.float32)}
     bias = rng.standard_normal(32).astype(np.float32)
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"])]
     constants = {"w": np.zeros((64, 32), np.float32), "b": bias}
-    check(model_of(nodes, feeds, constants), feeds, np.tile(bias, (5, 1)), "4x1 blocks, 100 % zeros")
+    check(model_of(nodes, feeds, constants), feeds, np.tile(bias, (64, 1)), "4x1 blocks, 100 % zeros")

@@ -10,7 +10,9 @@ namespace {
 
 constexpr double kFewZeros = 0.2;     // below this share nothing is gained
 constexpr double kWorthwhile = 0.95;  // the estimate is no better than that
-constexpr int64_t kFewRows = 3;       // the kernel takes these one by one
+constexpr double kCached = 1.5e6;     // bytes
+constexpr double kFromMemory = 0.42;
+constexpr int64_t kFewRows = 3;  // the kernel takes these one by one
 
 struct Counts {
     int64_t zeros = 0, blocks = 0;  // elements; steps of four columns that are not all zero
@@ -78,7 +80,9 @@ SparseChoice choose_sparse(PrepareContext& ctx, int input, const kernels::PackB&
     const kernels::SparseCost& cost = table.sparse_cost;
     const double blocks = 4.0 * static_cast<double>(counted->blocks) / (k * n);
     const double columns = 4.0 * static_cast<double>(counted->columns) / (k * n);
-    double as_blocks = cost.row_block * blocks, as_columns = cost.row_column * columns;
+    // Dense weights that are too many for a core's own cache come slower than they are multiplied.
+    const double reading = k * n * sizeof(float) > kCached ? kFromMemory : 1;
+    double as_blocks = reading * cost.row_block * blocks, as_columns = reading * cost.row_column * columns;
     if (m > kFewRows) {
         const auto lanes = static_cast<int64_t>(table.lanes);
         const double padded = static_cast<double>((m + lanes - 1) / lanes * lanes) / static_cast<double>(m);

@@ -158,9 +158,9 @@ def text(results: Iterable[Result]) -> str:
                 elif group == "map":
                     lines.append(f"    {r['shape']:<25} {1e-9 * r['rate']:7.2f} G elements/s")
                 elif "gain" in r:
-                    ours = {"winograd": "the direct kernel", "sparse 4x1": "dense", "sparse columns": "dense"}
-                    against = f"{ours.get(group, 'onnxruntime')}'s speed"
-                    lines.append(f"    {r['shape']:<25} {r['gain']:7.2f} x {against}")
+                    against = "the direct kernel" if group == "winograd" else "onnxruntime"
+                    against = "the dense kernel" if group.startswith("sparse") else against
+                    lines.append(f"    {r['shape']:<25} {r['gain']:7.2f} x {against}'s speed")
                 else:
                     lines.append(f"    {r['shape']:<25} {1e-9 * r['rate']:7.1f} GFLOP/s {100 * r['share']:5.1f} %")
         lines.append("")

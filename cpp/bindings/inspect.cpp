@@ -40,6 +40,15 @@ py::dict to_dict(const GraphInfo& info) {
     d["constant_elements"] = info.constant_elements;
     d["constant_bytes"] = info.constant_bytes;
     d["layout_changes"] = info.layout_changes;
+    py::list floats;
+    for (const FloatNode& n : info.float_nodes) {
+        py::dict row;
+        row["name"] = readable(n.name);
+        row["op"] = n.op_type;
+        row["why"] = readable(n.why);
+        floats.append(row);
+    }
+    d["float_nodes"] = floats;
     return d;
 }
 

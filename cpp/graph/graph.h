@@ -47,6 +47,11 @@ struct Port {
     ValueId value = kNoValue;
 };
 
+// A float operator among quantized ones, and why it has no integer form.
+struct FloatNode {
+    std::string name, op_type, why;
+};
+
 struct Graph {
     std::string name;
     // Deques: references stay good while a rule adds nodes and values.
@@ -59,6 +64,7 @@ struct Graph {
     std::shared_ptr<DimTable> dims = std::make_shared<DimTable>();  // subgraphs share their parent's
     std::vector<std::pair<std::string, int64_t>> opsets;            // domain ("" is ai.onnx), version
     std::shared_ptr<const void> keep_alive;                         // what constants view (the mapped file)
+    std::vector<FloatNode> float_nodes;                             // found by lowering
     bool lowered = false;  // after lowering: internal operators allowed, no longer ONNX
 
     const GraphValue& value(ValueId id) const { return values[static_cast<size_t>(id)]; }

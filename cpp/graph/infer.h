@@ -18,6 +18,8 @@ void infer_node(const Graph& graph, const Node& node, std::span<const Fact* cons
 struct InferOptions {
     // Nodes whose inputs are all constants are run, when their outputs take at most this many bytes together.
     size_t fold_bytes = 0;
+    // Quantized constants stay as they are: DequantizeLinear is not run.
+    bool keep_quantized = false;
 };
 
 // Facts of every value of the graph, given those of its inputs. Indexed by ValueId.

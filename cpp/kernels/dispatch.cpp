@@ -6,6 +6,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#ifdef LINNET_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -21,7 +25,10 @@ extern const Kernels table;
 }
 namespace avx512 {
 extern const Kernels table;
-}
+#ifdef LINNET_AMX
+extern const Kernels table_amx;
+#endif
+}  // namespace avx512
 #elif defined(__aarch64__)
 namespace neon {
 extern const Kernels table;
@@ -48,6 +55,22 @@ bool has_avx512() {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
 }
+#ifdef LINNET_AMX
+bool has_amx() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    constexpr unsigned tile = 1u << 24, int8 = 1u << 25, osxsave = 1u << 27;
+    if (!has_avx512() || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || (edx & tile) == 0 || (edx & int8) == 0)
+        return false;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || (ecx & osxsave) == 0) return false;
+    __asm__("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+    constexpr unsigned tile_state = 3u << 17;
+    if ((eax & tile_state) != tile_state) return false;
+    // Linux gives the 8 KB of tile data to those who ask, once for the whole process.
+    constexpr long req_xcomp_perm = 0x1023, tile_data = 18;
+    static const bool granted = syscall(SYS_arch_prctl, req_xcomp_perm, tile_data) == 0;
+    return granted;
+}
+#endif
 #elif defined(__aarch64__)
 bool has_dot() {
 #if defined(__linux__)
@@ -65,6 +88,9 @@ struct Row {
 };
 constexpr Row rows[] = {
 #if defined(__x86_64__)
+#ifdef LINNET_AMX
+    {&avx512::table_amx, has_amx},
+#endif
     {&avx512::table, has_avx512},
     {&avx2::table, has_avx2},
 #elif defined(__aarch64__)
@@ -85,6 +111,9 @@ const Kernels& best() {
 const char* const* kernel_names() noexcept {
     static const char* const names[] = {
 #if defined(__x86_64__)
+#ifdef LINNET_AMX
+        "amx",
+#endif
         "avx512",
         "avx2",
 #elif defined(__aarch64__)

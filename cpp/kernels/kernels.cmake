@@ -14,6 +14,13 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set(LINNET_FLAGS_avx2 -mavx2 -mfma -mf16c)
   set(LINNET_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
       -mprefer-vector-width=512)
+  # The tiles of AMX are used by one kernel of the AVX-512 table, in a table of their own.
+  include(CheckCXXCompilerFlag)
+  check_cxx_compiler_flag("-mamx-tile -mamx-int8" LINNET_HAS_AMX)
+  if(LINNET_HAS_AMX AND CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    list(APPEND LINNET_FLAGS_avx512 -mamx-tile -mamx-int8 -DLINNET_AMX)
+    set_source_files_properties(${LINNET_KERNELS_DIR}/dispatch.cpp PROPERTIES COMPILE_DEFINITIONS LINNET_AMX)
+  endif()
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   list(APPEND LINNET_KERNEL_TABLES neon neon_dot)
   set(LINNET_FLAGS_neon_dot -march=armv8.2-a+dotprod)

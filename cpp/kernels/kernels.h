@@ -180,10 +180,10 @@ struct SparseCost {
 // products and sums of floats are rounded one by one, never fused.
 //   q = clamp(round_half_even(float(sum) * scale[col]) + zero, lo, hi)
 //   q = table[q as u8]                                                               if there is a table
-//   q = clamp(round_half_even(float(q - own_zero) * own_scale + float(add[row * add_stride + col] - add_zero) *
-//   add_scale)
-//             + sum_zero, sum_lo, sum_hi)                                            if there is a residual
-// A residual is u8 or s8 like the result, and may be the very memory that is written to.
+//   x = float(q - own_zero) * own_scale + float(add[row * add_stride + col] - add_zero) * add_scale
+//   q = clamp(round_half_even(x) + sum_zero, sum_lo, sum_hi)                         if there is a residual
+// A residual is u8 or s8 like the result, and may be the very memory that is written to. Scales are finite, zeros and
+// bounds are values of the result's type.
 struct ToBytes {
     const float* scale = nullptr;  // per column
     int32_t zero = 0, lo = 0, hi = 255;
@@ -221,6 +221,40 @@ struct GemmS8 {
     ToBytes bytes;                 // Out::bytes
     const float* scale = nullptr;  // Out::floats: per column
     Epilogue epilogue;             // Out::floats
+};
+
+// Winograd's F(2 x 2, 3 x 3), stride 1, in integers: y = bytes(bias[c] + sum of (x - x_zero) * w), exact. Transformed
+// pixels, and filters with the halves of their transform left out, fit into 16 bits; products are added in 32, and 4
+// times the sum is shifted back: right while that fits into an int32, as it does for k <= max_k and any s8 weights.
+struct WinogradS8 {
+    static constexpr size_t max_k = 1800;
+    size_t tiles = 0, k = 0, n = 0;
+    const void* const* pixels = nullptr;  // [tiles][16]: k bytes each, u8 or s8; of the zero point for padding
+    bool x_signed = false;
+    int32_t x_zero = 0;
+    const void* w = nullptr;        // packed by pack_winograd_s8
+    void* scratch = nullptr;        // winograd_s8_scratch(tiles, k) bytes, 64-byte aligned
+    const int32_t* rows = nullptr;  // [tiles][4]: the row of y, negative outside of it
+    const int32_t* bias = nullptr;  // per column, or null
+    void* y = nullptr;
+    ptrdiff_t ldy = 0;
+    ToBytes bytes;
+};
+
+// The same with a sparse B, in blocks of four columns by four k: for each group of four columns, steps start[group] ...
+// start[group + 1], ascending in k. Columns past n and k past the last have zeros.
+struct SparseS8 {
+    GemmS8 gemm;                           // rows of A by stride, one tap; b is not read
+    const uint32_t* start = nullptr;       // [groups + 1]
+    const uint16_t* index = nullptr;       // [steps]: k / 4
+    const int8_t* values = nullptr;        // [steps][4 columns][4 k]
+    const int32_t* column_sums = nullptr;  // [n]: of b
+    uint32_t* scratch = nullptr;           // (k + 3) / 4 * sparse_s8_rows words for each call at a time
+};
+
+// As SparseCost, in units of one of the dense kernel's multiply-adds of a vector of four k.
+struct SparseS8Cost {
+    float block, in, out, dense;
 };
 
 // ---------------------------------------------------------------------------------------------------- depthwise
@@ -294,12 +328,52 @@ struct PoolF32 {
     bool count_include_pad = false;
 };
 
+// The same on bytes, u8 or s8. Max: a window without pixels gives the lowest value; x and y have one type.
+// Average: y = clamp(round_half_even(float(sum of (x - x_zero)) * (scale / float(count))) + zero, lo, hi), count as
+// above (a window without any counts as one of sum 0), taps <= 2^23. Without offsets the taps are pixels in order:
+// tap t of pixel p lies at x + (p * taps + t) * x_stride, as a global average wants.
+struct PoolBytes {
+    size_t pixels = 0, taps = 0, channels = 0;
+    const void* x = nullptr;
+    bool x_signed = false;
+    const int32_t* offsets = nullptr;  // in bytes
+    size_t offsets_ld = 0;
+    ptrdiff_t x_stride = 0;  // without offsets
+    void* y = nullptr;       // [pixels][y_stride]
+    bool y_signed = false;
+    ptrdiff_t y_stride = 0;
+    bool count_include_pad = false;
+    float scale = 1;  // average: of x by that of y
+    int32_t x_zero = 0, zero = 0, lo = 0, hi = 255;
+};
+
+// ---------------------------------------------------------------------------------------------------- bytes by bytes
+// add_bytes: x = float(a - a_zero) * a_scale + float(b - b_zero) * b_scale
+// mul_bytes: x = float((a - a_zero) * (b - b_zero)) * a_scale
+//            y = clamp(round_half_even(x) + zero, lo, hi)
+// Products and sums of floats are rounded one by one. Element (r, c) of a is a[r * a_stride + c * a_step]; steps are 0
+// or 1. Each of a, b and y is u8, or s8 if it says so; zeros and bounds are values of their tensor's type. y may be a
+// or b where that has its shape and strides.
+struct PairBytes {
+    size_t rows = 1, cols = 0;
+    const void *a = nullptr, *b = nullptr;
+    ptrdiff_t a_stride = 0, b_stride = 0, y_stride = 0;
+    size_t a_step = 1, b_step = 1;
+    bool a_signed = false, b_signed = false, y_signed = false;
+    int32_t a_zero = 0, b_zero = 0;
+    float a_scale = 1, b_scale = 1;
+    void* y = nullptr;
+    int32_t zero = 0, lo = 0, hi = 255;
+};
+
 struct Kernels {
     const char* isa;
     size_t lanes;      // floats in a vector
     size_t gemm_rows;  // tallest row tile; splitting rows at multiples of it costs nothing
     size_t gemm_cols;  // columns in a panel of packed B (f32); panel p holds columns [p * gemm_cols, ...)
     size_t gemm_s8_rows, gemm_s8_cols;
+    size_t winograd_s8_rows, winograd_s8_cols;  // rows: tiles of the tallest register tile
+    bool winograd_s8_pays;                      // it is expected to be faster here than gemm_s8
 
     // Floats needed for packed B.
     size_t (*pack_b_f32_size)(size_t taps, size_t k, size_t n) noexcept;
@@ -314,6 +388,9 @@ struct Kernels {
     // Computes rows [row_begin, row_end) of the columns of groups [group_begin, group_end).
     void (*sparse_f32)(const SparseF32&, size_t row_begin, size_t row_end, size_t group_begin,
                        size_t group_end) noexcept;
+    size_t sparse_s8_rows;
+    SparseS8Cost sparse_s8_cost;
+    void (*sparse_s8)(const SparseS8&, size_t row_begin, size_t row_end, size_t group_begin, size_t group_end) noexcept;
 
     void (*winograd_in_f32)(const WinogradF32&) noexcept;                                     // pixels to v
     void (*winograd_out_f32)(const WinogradF32&, size_t col_begin, size_t col_end) noexcept;  // t to y
@@ -322,6 +399,14 @@ struct Kernels {
     void (*pack_b_s8)(const PackB&, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept;
     void (*gemm_s8)(const GemmS8&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
 
+    // Bytes needed, and packing of filters w[n][k][9] into the panels [panel_begin, panel_end) of winograd_s8_cols
+    // columns; out, the start of all panels, must be 4-byte aligned.
+    size_t (*pack_winograd_s8_size)(size_t k, size_t n) noexcept;
+    void (*pack_winograd_s8)(size_t k, size_t n, const int8_t* w, void* out, size_t panel_begin,
+                             size_t panel_end) noexcept;
+    size_t (*winograd_s8_scratch)(size_t tiles, size_t k) noexcept;
+    void (*winograd_s8)(const WinogradS8&, size_t panel_begin, size_t panel_end) noexcept;
+
     // Floats needed, and packing of element (tap, channel) at w[tap * tap_stride + channel * channel_stride].
     // ONNX weights [channels][1][kh][kw]: tap_stride 1, channel_stride taps.
     size_t (*pack_depthwise_f32_size)(size_t taps, size_t channels) noexcept;
@@ -329,9 +414,18 @@ struct Kernels {
                                ptrdiff_t channel_stride, float* out) noexcept;
     // Output rows [row_begin, row_end). Tiles are up to three rows high: splits into fewer rows cost some speed.
     void (*depthwise_f32)(const DepthwiseF32&, size_t row_begin, size_t row_end) noexcept;
+    // Bytes needed, and packing of element (tap, channel) of kernels [kernel_h][kernel_w] as above, zero point
+    // subtracted, |w| <= 255. `wide`: some weight is no s8. out must be 4-byte aligned.
+    size_t (*pack_depthwise_s8_size)(size_t kernel_h, size_t kernel_w, size_t channels, bool wide) noexcept;
+    void (*pack_depthwise_s8)(size_t kernel_h, size_t kernel_w, size_t channels, bool wide, const int16_t* w,
+                              ptrdiff_t tap_stride, ptrdiff_t channel_stride, void* out) noexcept;
+    // Output rows [row_begin, row_end).
+    void (*depthwise_s8)(const DepthwiseS8&, size_t row_begin, size_t row_end) noexcept;
     // Output pixels [begin, end).
     void (*max_pool_f32)(const PoolF32&, size_t begin, size_t end) noexcept;
     void (*avg_pool_f32)(const PoolF32&, size_t begin, size_t end) noexcept;
+    void (*max_pool_bytes)(const PoolBytes&, size_t begin, size_t end) noexcept;
+    void (*avg_pool_bytes)(const PoolBytes&, size_t begin, size_t end) noexcept;
 
     // Packs element (gate, unit, k) at r[(gate * hidden + unit) * hidden + k]: recurrent_units * gates * hidden floats
     // a block. recurrent_units is gemm_cols.
@@ -413,6 +507,10 @@ struct Kernels {
                           uint8_t* y) noexcept;
     void (*requantize_s8)(size_t n, const int32_t* x, const float* scale, size_t scale_step, int32_t zero,
                           int8_t* y) noexcept;
+    // y[i] = table[x[i]].
+    void (*map_bytes)(size_t n, const uint8_t* x, const uint8_t* table, uint8_t* y) noexcept;
+    void (*add_bytes)(const PairBytes&) noexcept;
+    void (*mul_bytes)(const PairBytes&) noexcept;
     void (*min_max_f32)(size_t n, const float* x, float* min, float* max) noexcept;
 
     // c = sigmoid(f) c_prev + sigmoid(i) tanh(g); h = sigmoid(o) tanh(c). All arguments pre-activation.

@@ -126,6 +126,8 @@ int main(int argc, char** argv) {
         test::Tally tally;
         test::test_gemm(*table, tally);
         test::test_sparse(*table, tally);
+        test::test_gemm_s8(*table, tally);
+        test::test_bytes(*table, tally);
         test::test_conv(*table, tally);
         test::test_elementwise(*table, tally);
         test::test_rows(*table, tally);

@@ -113,8 +113,16 @@ struct SparseMatrix {
     SparseB view() const { return {blocks, start.data(), index.data(), values.data()}; }
 };
 
+int32_t as_byte(uint8_t x, bool is_signed);
+// clamp(round_half_even(x) + zero, lo, hi), as u8 or s8.
+uint8_t rounded_byte(float x, int32_t zero, int32_t lo, int32_t hi);
+// The definition of ToBytes, for the sum of output (row, col).
+uint8_t reference_bytes(const ToBytes&, int32_t sum, size_t row, size_t col);
+
 void test_gemm(const Kernels&, Tally&);
 void test_sparse(const Kernels&, Tally&);
+void test_bytes(const Kernels&, Tally&);
+void test_gemm_s8(const Kernels&, Tally&);
 void test_conv(const Kernels&, Tally&);
 void test_elementwise(const Kernels&, Tally&);
 void test_rows(const Kernels&, Tally&);

@@ -1,4 +1,4 @@
-// GEMM, float and int8: values, guards, and the same bits for any split.
+// GEMM in float: values, guards, and the same bits for any split.
 #include "kernels/selftest.h"
 
 #include <algorithm>
@@ -69,51 +69,6 @@ void gemm_case(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t n, 
     }
 }
 
-void gemm_s8_case(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t n, size_t k, bool is_signed) {
-    const size_t lda = k + rng.below(3), ldc = n + rng.below(3);
-    Edged<uint8_t> a(m ? (m - 1) * lda + k : 0);
-    Edged<int8_t> b(k * n);
-    Edged<int32_t> bias(n);
-    const bool extreme = rng.below(3) == 0;
-    for (auto& x : a) x = extreme ? (rng.below(2) ? 255 : 127) : (uint8_t)rng.next();
-    for (auto& x : b) x = extreme ? (rng.below(4) ? -128 : 127) : (int8_t)rng.next();
-    for (auto& x : bias) x = (int32_t)rng.next() % 100000;
-    const size_t panels = (n + K.gemm_s8_cols - 1) / K.gemm_s8_cols;
-    Edged<int32_t> packed(K.pack_b_s8_size(1, k, n) / 4 + 1, 77);
-    K.pack_b_s8({1, k, n, 0, (ptrdiff_t)n, 1}, b.data(), packed.data(), 0, panels);
-    Guarded<int32_t> c(m * ldc), split(m * ldc);
-    GemmS8 g;
-    g.m = m;
-    g.n = n;
-    g.k = k;
-    g.a = a.data();
-    g.lda = (ptrdiff_t)lda;
-    g.a_signed = is_signed;
-    g.a_zero = is_signed ? -3 : 130;
-    g.b = packed.data();
-    g.bias = bias.data();
-    g.c = c.data();
-    g.ldc = (ptrdiff_t)ldc;
-    K.gemm_s8(g, 0, m, 0, panels);
-    bool ok = packed.back() == 77;
-    for (size_t i = 0; i < m; ++i)
-        for (size_t j = 0; j < n; ++j) {
-            int64_t sum = bias[j];
-            for (size_t q = 0; q < k; ++q) {
-                const int av = is_signed ? (int8_t)a[i * lda + q] : a[i * lda + q];
-                sum += (int64_t)(av - g.a_zero) * b[q * n + j];
-            }
-            ok = ok && c[i * ldc + j] == (int32_t)sum;
-        }
-    tally.check(ok && c.intact(), name("gemm_s8 m n k signed", {m, n, k, is_signed}));
-    g.c = split.data();
-    const size_t r = rng.below(m + 1), p = rng.below(panels + 1);
-    K.gemm_s8(g, 0, r, 0, p);
-    K.gemm_s8(g, r, m, 0, p);
-    K.gemm_s8(g, 0, m, p, panels);
-    tally.check(!std::memcmp(c.data(), split.data(), m * ldc * 4), name("gemm_s8 split", {m, n, k}));
-}
-
 }  // namespace
 
 void test_gemm(const Kernels& K, Tally& tally) {
@@ -123,12 +78,10 @@ void test_gemm(const Kernels& K, Tally& tally) {
     for (size_t m = 1; m <= 26; ++m)
         for (const size_t n : {1, 3, 4, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 63, 64, 65, 100, 129}) {
             gemm_case(K, tally, rng, m, n, ks[turn % 12], turn % epilogue_variants, turn % 3 == 0);
-            if (turn % 2) gemm_s8_case(K, tally, rng, m, n, ks[(turn / 2) % 12], turn % 4 == 1);
             ++turn;
         }
     for (const size_t m : {36, 37, 49, 63, 64, 65, 100, 196}) {
         gemm_case(K, tally, rng, m, 72, 130, m % epilogue_variants, false);
-        gemm_s8_case(K, tally, rng, m, 40, 130, m % 2 == 0);
     }
     gemm_case(K, tally, rng, 150, 40, 2100, 1, false);
     // Rows 4 KB apart have tiles of their own.

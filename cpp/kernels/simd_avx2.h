@@ -17,6 +17,8 @@ typedef int32_t i32 __attribute__((vector_size(32), may_alias));
 
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 3;
+constexpr int sparse_s8_nv = 2;
+constexpr SparseS8Cost sparse_s8_cost = {1, 5, 10, 2};
 constexpr int sparse_nv = 3;
 constexpr SparseCost sparse_cost = {1.0f, 1.4f, 6, 6, 6, 3.2f, 6.5f};
 constexpr int dot_mr = 4, dot_nv = 2;
@@ -67,6 +69,22 @@ LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+#define LINNET_WIDEN
+// A vector of bytes; GCC takes convertvector apart.
+LINNET_INLINE i32 widen(const uint8_t* p) { return (i32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+LINNET_INLINE i32 widen(const int8_t* p) { return (i32)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+
+// The bytes of four vectors: each value + zero, saturated to 0..255.
+typedef uint8_t u8x __attribute__((vector_size(32), may_alias));
+LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
+    const __m256i z = _mm256_set1_epi16((short)zero);
+    const __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32((__m256i)a, (__m256i)b), z);
+    const __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32((__m256i)c, (__m256i)d), z);
+    // Packing goes by 16-byte lanes: each lane now has four bytes of a, b, c and d.
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    return (u8x)_mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order);
+}
+
 // Bytes 0, 2 and 1, 3 of each group of four as 16-bit pairs: vpmaddwd is exact where vpmaddubsw saturates.
 struct DotA {
     __m256i even, odd;
@@ -85,6 +103,41 @@ LINNET_INLINE DotB dot_b(const void* p) {
 LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
     return (i32)_mm256_add_epi32((__m256i)acc,
                                  _mm256_add_epi32(_mm256_madd_epi16(a.even, b.even), _mm256_madd_epi16(a.odd, b.odd)));
+}
+
+// GCC otherwise adds products among each other first, and runs out of registers.
+LINNET_INLINE void keep_order(i32& acc) { __asm__("" : "+x"(acc)); }
+constexpr bool winograd_s8_pays = true;
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
+typedef __m256i PairA, PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm256_castps_si256(_mm256_broadcast_ss((const float*)p)); }
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
+    acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
+    keep_order(acc);
+    return acc;
+}
+
+// Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
+#define LINNET_TAPS
+constexpr int tap_group = 2;
+constexpr bool taps_are_signed = false;
+typedef int16_t TapWeight;
+typedef __m256i Taps, TapWeights;
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
+    const __m128i a = _mm_loadl_epi64((const __m128i*)(p[0] + at)), b = _mm_loadl_epi64((const __m128i*)(p[1] + at));
+    return _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+}
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+LINNET_INLINE Taps tap_flip(bool flip) { return _mm256_set1_epi16(flip ? 128 : 0); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return dot2(acc, x, w); }
+// The operands the other way round: words of a, and one word of b for all lanes.
+LINNET_INLINE DotA dot_a_words(const void* p) {
+    const __m256i v = _mm256_loadu_si256((const __m256i*)p);
+    return {_mm256_and_si256(v, _mm256_set1_epi16(255)), _mm256_srli_epi16(v, 8)};
+}
+LINNET_INLINE DotB dot_b_word(uint32_t x) {
+    const __m256i v = _mm256_set1_epi32((int)x);
+    return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
 }
 
 }  // namespace linnet::kernels::avx2

@@ -21,9 +21,11 @@ typedef float f32h __attribute__((vector_size(32)));
 
 constexpr int gemm_mr = 12, gemm_nv = 2, small_np[3] = {4, 4, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
+constexpr int sparse_s8_nv = 3;
+constexpr SparseS8Cost sparse_s8_cost = {1.2f, 12, 30, 10};
 constexpr int sparse_nv = 3;
 constexpr SparseCost sparse_cost = {1.1f, 1.8f, 9, 14, 9, 3.2f, 6.5f};
-constexpr int dot_mr = 8, dot_nv = 2;
+constexpr int dot_mr = 12, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
 LINNET_INLINE f32 splat(float x) { return _mm512_set1_ps(x); }
@@ -74,11 +76,74 @@ LINNET_INLINE void store_f16(uint16_t* p, f32 v) {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+#define LINNET_WIDEN
+// A vector of bytes; GCC takes convertvector apart.
+LINNET_INLINE i32 widen(const uint8_t* p) { return (i32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+LINNET_INLINE i32 widen(const int8_t* p) { return (i32)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+
+// The bytes of four vectors: each value + zero, saturated to 0..255.
+typedef uint8_t u8x __attribute__((vector_size(64), may_alias));
+LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
+    const __m512i z = _mm512_set1_epi16((short)zero);
+    const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)a, (__m512i)b), z);
+    const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)c, (__m512i)d), z);
+    // Packing goes by 16-byte lanes: each lane now has four bytes of a, b, c and d.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return (u8x)_mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
+}
+#define LINNET_BYTE_TABLE
+// A table of 256 bytes as 128 words: the byte's upper seven bits choose the word, the lowest one its half.
+struct ByteTable {
+    __m512i t[4];
+    inline __attribute__((always_inline)) void load(const uint8_t* p) {
+        for (int i = 0; i < 4; ++i) t[i] = _mm512_loadu_si512(p + 64 * i);
+    }
+    inline __attribute__((always_inline)) __m512i words(__m512i index) const {
+        const __mmask32 upper = _mm512_test_epi16_mask(index, _mm512_set1_epi16(0x80));
+        const __m512i word = _mm512_srli_epi16(index, 1);
+        const __m512i w = _mm512_mask_mov_epi16(_mm512_permutex2var_epi16(t[0], word, t[1]), upper,
+                                                _mm512_permutex2var_epi16(t[2], word, t[3]));
+        return _mm512_srlv_epi16(w, _mm512_and_si512(_mm512_slli_epi16(index, 3), _mm512_set1_epi16(8)));
+    }
+    inline __attribute__((always_inline)) u8x of(u8x x) const {
+        const __m512i low = _mm512_set1_epi16(255);
+        const __m512i even = words(_mm512_and_si512((__m512i)x, low)), odd = words(_mm512_srli_epi16((__m512i)x, 8));
+        return (u8x)_mm512_or_si512(_mm512_and_si512(even, low), _mm512_slli_epi16(odd, 8));
+    }
+};
+
 typedef __m512i DotA;
 typedef __m512i DotB;
 LINNET_INLINE DotA dot_a(uint32_t x) { return _mm512_set1_epi32((int)x); }
 LINNET_INLINE DotB dot_b(const void* p) { return _mm512_loadu_si512(p); }
 LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) { return (i32)_mm512_dpbusd_epi32((__m512i)acc, a, b); }
+
+constexpr bool winograd_s8_pays = false;
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
+typedef __m512i PairA, PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm512_castps_si512(_mm512_set1_ps(*(const float*)p)); }
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) { return (i32)_mm512_dpwssd_epi32((__m512i)acc, a, b); }
+
+// Taps of depthwise convolution: of each of `lanes` channels, tap_group bytes of as many pixels.
+#define LINNET_TAPS
+constexpr int tap_group = 4;
+constexpr bool taps_are_signed = false;
+typedef int8_t TapWeight;
+typedef __m512i Taps, TapWeights;
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(p[0] + at)));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(p[1] + at)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(p[2] + at)), 2);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(p[3] + at)), 3);
+    v = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
+    return _mm512_shuffle_epi8(v, _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400));
+}
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+LINNET_INLINE Taps tap_flip(bool flip) { return _mm512_set1_epi8((char)(flip ? 128 : 0)); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return (i32)_mm512_dpbusd_epi32((__m512i)acc, x, w); }
+// The operands the other way round: words of a, and one word of b for all lanes.
+LINNET_INLINE DotA dot_a_words(const void* p) { return _mm512_loadu_si512(p); }
+LINNET_INLINE DotB dot_b_word(uint32_t x) { return _mm512_set1_epi32((int)x); }
 
 }  // namespace linnet::kernels::avx512
 

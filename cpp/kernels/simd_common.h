@@ -22,6 +22,7 @@ LINNET_INLINE void unroll(F&& f) {
 #define LINNET_LAMBDA_2(first, second) [&](auto first, auto second) __attribute__((always_inline))
 
 typedef uint32_t u32 __attribute__((vector_size(sizeof(f32)), may_alias));
+typedef uint32_t u32_bytes __attribute__((vector_size(sizeof(u8x)), may_alias));
 typedef uint16_t u16_lanes __attribute__((vector_size(2 * lanes), may_alias));
 typedef uint8_t u8_lanes __attribute__((vector_size(lanes), may_alias));
 typedef int8_t s8_lanes __attribute__((vector_size(lanes), may_alias));
@@ -61,6 +62,9 @@ LINNET_INLINE i32 load_i(const int32_t* p) {
 LINNET_INLINE void store_i(int32_t* p, i32 v) { __builtin_memcpy(p, &v, sizeof v); }
 template <class Lanes, class T>
 LINNET_INLINE i32 load_narrow(const T* p) {
+#ifdef LINNET_WIDEN
+    if constexpr (sizeof(T) == 1) return widen(p);
+#endif
     Lanes v;
     __builtin_memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, i32);
@@ -69,6 +73,40 @@ template <class Lanes, class T>
 LINNET_INLINE void store_narrow(T* p, i32 x) {
     const Lanes v = __builtin_convertvector(x, Lanes);
     __builtin_memcpy(p, &v, sizeof v);
+}
+
+[[maybe_unused]] static __attribute__((noinline)) void copy_bytes(uint8_t* to, const uint8_t* from, size_t n) {
+    for (; n >= 8; n -= 8, to += 8, from += 8) __builtin_memcpy(to, from, 8);
+    for (; n > 0; --n) *to++ = *from++;
+}
+#ifndef LINNET_BYTE_TABLE
+struct ByteTable {
+    const uint8_t* t;
+    LINNET_MEMBER void load(const uint8_t* p) { t = p; }
+    LINNET_MEMBER u8x of(u8x x) const {
+        uint8_t y[sizeof x];
+        __builtin_memcpy(y, &x, sizeof x);
+        for (uint8_t& v : y) v = t[v];
+        __builtin_memcpy(&x, y, sizeof x);
+        return x;
+    }
+};
+#endif
+
+#ifndef LINNET_TAPS
+constexpr int tap_group = 1;
+constexpr bool taps_are_signed = false;
+typedef int32_t TapWeight;
+typedef i32 Taps, TapWeights;
+LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return load_narrow<u8_lanes>(p); }
+LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) { return load_one_tap(*p + at); }
+LINNET_INLINE Taps tap_flip(bool flip) { return splat_i(flip ? 128 : 0); }
+LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return acc + x * w; }
+#endif
+LINNET_INLINE TapWeights load_tap_weights(const TapWeight* p) {
+    TapWeights v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
 }
 
 #ifndef LINNET_ACCUMULATE

@@ -16,6 +16,8 @@ typedef int32_t i32 __attribute__((vector_size(16), may_alias));
 
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 1, dw_cols = 4, dw_taps = 3;
+constexpr int sparse_s8_nv = 1;
+constexpr SparseS8Cost sparse_s8_cost = {1.2f, 6, 10, 2};
 constexpr int sparse_nv = 2;
 constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 3.2f, 6.5f};
 constexpr int dot_mr = 3, dot_nv = 1;
@@ -76,6 +78,18 @@ LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
 }
 LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
+// The bytes of four vectors: each value + zero, saturated to 0..255.
+typedef uint8_t u8x __attribute__((vector_size(16), may_alias));
+LINNET_INLINE u8x pack_bytes(i32 a, i32 b, i32 c, i32 d, int32_t zero) {
+    const i32 v[4] = {a, b, c, d};
+    u8x y{};
+    for (int i = 0; i < 16; ++i) {
+        const int32_t x = v[i / 4][i % 4] < -1024 ? 0 : v[i / 4][i % 4] + zero;
+        y[i] = (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
+    }
+    return y;
+}
+
 struct DotA {
     i32 x[4];
 };
@@ -93,6 +107,25 @@ LINNET_INLINE DotB dot_b(const void* p) {
 // acc[j] += sum over i < 4 of u8 a[i] * s8 b[j][i].
 LINNET_INLINE i32 dot4(i32 acc, DotA a, DotB b) {
     return acc + (a.x[0] * b.x[0] + a.x[1] * b.x[1]) + (a.x[2] * b.x[2] + a.x[3] * b.x[3]);
+}
+
+constexpr bool winograd_s8_pays = true;
+// acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
+struct PairA {
+    i32 x[2];
+};
+typedef i32 PairB;
+LINNET_INLINE PairA pair_a(const int16_t* p) { return {splat_i(p[0]), splat_i(p[1])}; }
+LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) { return acc + a.x[0] * ((b << 16) >> 16) + a.x[1] * (b >> 16); }
+// The operands the other way round: words of a, and one word of b for all lanes.
+LINNET_INLINE DotA dot_a_words(const void* p) {
+    i32 a;
+    __builtin_memcpy(&a, p, sizeof a);
+    return {a & 255, (a >> 8) & 255, (a >> 16) & 255, (a >> 24) & 255};
+}
+LINNET_INLINE DotB dot_b_word(uint32_t x) {
+    const uint32_t words[4] = {x, x, x, x};
+    return dot_b(words);
 }
 
 }  // namespace linnet::kernels::generic

@@ -2,11 +2,16 @@
 #pragma once
 
 #include "kernels/binary.h"
+#include "kernels/bytes.h"
 #include "kernels/convert.h"
 #include "kernels/depthwise.h"
+#include "kernels/depthwise_s8.h"
 #include "kernels/epilogue.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_s8.h"
+#ifdef LINNET_AMX
+#include "kernels/gemm_s8_amx.h"
+#endif
 #include "kernels/map.h"
 #include "kernels/math.h"
 #include "kernels/pool.h"
@@ -14,8 +19,10 @@
 #include "kernels/rnn.h"
 #include "kernels/rows.h"
 #include "kernels/sparse.h"
+#include "kernels/sparse_s8.h"
 #include "kernels/transpose.h"
 #include "kernels/winograd.h"
+#include "kernels/winograd_s8.h"
 
 namespace linnet::kernels::LINNET_ISA {
 
@@ -24,13 +31,16 @@ namespace linnet::kernels::LINNET_ISA {
 #define LINNET_ENTRY(name) .name = name
 
 extern const Kernels table;
-const Kernels table = {
+constexpr Kernels table = {
     .isa = LINNET_STRING(LINNET_ISA),
     .lanes = lanes,
     .gemm_rows = gemm_mr,
     .gemm_cols = gemm_nr,
     .gemm_s8_rows = dot_mr,
     .gemm_s8_cols = dot_nr,
+    .winograd_s8_rows = w16_mr,
+    .winograd_s8_cols = w16_nr,
+    .winograd_s8_pays = winograd_s8_pays,
     LINNET_ENTRY(pack_b_f32_size),
     LINNET_ENTRY(pack_b_f32),
     LINNET_ENTRY(gemm_f32),
@@ -38,16 +48,28 @@ const Kernels table = {
     .sparse_rows = sparse_tile_rows,
     LINNET_ENTRY(sparse_cost),
     LINNET_ENTRY(sparse_f32),
+    .sparse_s8_rows = sparse_s8_tile_rows,
+    LINNET_ENTRY(sparse_s8_cost),
+    LINNET_ENTRY(sparse_s8),
     LINNET_ENTRY(winograd_in_f32),
     LINNET_ENTRY(winograd_out_f32),
     LINNET_ENTRY(pack_b_s8_size),
     LINNET_ENTRY(pack_b_s8),
     LINNET_ENTRY(gemm_s8),
+    LINNET_ENTRY(pack_winograd_s8_size),
+    LINNET_ENTRY(pack_winograd_s8),
+    LINNET_ENTRY(winograd_s8_scratch),
+    LINNET_ENTRY(winograd_s8),
     LINNET_ENTRY(pack_depthwise_f32_size),
     LINNET_ENTRY(pack_depthwise_f32),
     LINNET_ENTRY(depthwise_f32),
+    LINNET_ENTRY(pack_depthwise_s8_size),
+    LINNET_ENTRY(pack_depthwise_s8),
+    LINNET_ENTRY(depthwise_s8),
     LINNET_ENTRY(max_pool_f32),
     LINNET_ENTRY(avg_pool_f32),
+    LINNET_ENTRY(max_pool_bytes),
+    LINNET_ENTRY(avg_pool_bytes),
     LINNET_ENTRY(pack_recurrent_f32),
     LINNET_ENTRY(recurrent_f32),
     LINNET_ENTRY(epilogue_f32),
@@ -83,10 +105,25 @@ const Kernels table = {
     LINNET_ENTRY(dequantize_i32),
     LINNET_ENTRY(requantize_u8),
     LINNET_ENTRY(requantize_s8),
+    LINNET_ENTRY(map_bytes),
+    LINNET_ENTRY(add_bytes),
+    LINNET_ENTRY(mul_bytes),
     LINNET_ENTRY(min_max_f32),
     LINNET_ENTRY(lstm_cell_f32),
     LINNET_ENTRY(gru_reset_f32),
     LINNET_ENTRY(gru_update_f32),
 };
+
+#ifdef LINNET_AMX
+constexpr Kernels with_amx(Kernels t) {
+    t.isa = "amx";
+    t.gemm_s8_rows = amx_rows;
+    t.gemm_s8 = gemm_s8_amx;
+    t.sparse_s8_cost = {4.0f, 40, 60, 40};  // against tiles
+    return t;
+}
+extern const Kernels table_amx;
+constexpr Kernels table_amx = with_amx(table);
+#endif
 
 }  // namespace linnet::kernels::LINNET_ISA

@@ -87,7 +87,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     if (sparse) {
         plan.sparse = pack_sparse(ctx, 1, layout, sparse);
         plan.buffer = (plan.buffer + 15) / 16 * 16;
-        plan.tile = sparse_scratch(plan.channels);
+        plan.tile = sparse_scratch(plan.channels, sparse.form);
     } else {
         plan.pointwise = ctx.pack<Tensor>(1, cat("pointwise ", table.isa), [&](const Tensor& weights) {
             auto out = std::make_shared<Tensor>(

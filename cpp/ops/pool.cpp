@@ -118,6 +118,24 @@ void run_f32(const RunContext& ctx, const PoolPlan& plan,
               });
 }
 
+void run_max_bytes(const RunContext& ctx, const PoolPlan& plan) {
+    for_parts(ctx, plan,
+              [&](int64_t image, int64_t begin, int64_t end, int64_t channel, int64_t last, const int32_t* offsets,
+                  size_t ld) {
+                  kernels::PoolBytes call;
+                  call.pixels = static_cast<size_t>(end - begin);
+                  call.taps = plan.window.taps();
+                  call.channels = static_cast<size_t>(last - channel);
+                  call.x = ctx.input(0).as<uint8_t>() + image * plan.in_elements + channel;
+                  call.x_signed = call.y_signed = ctx.input(0).dtype == DType::i8;
+                  call.offsets = offsets;
+                  call.offsets_ld = ld;
+                  call.y = ctx.output(0).as<uint8_t>() + (image * plan.pixels + begin) * plan.channels + channel;
+                  call.y_stride = plan.channels;
+                  kernels::kernels().max_pool_bytes(call, 0, call.pixels);
+              });
+}
+
 template <class T>
 auto comparable(T value) {
     if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>) return to_float(value);
@@ -179,6 +197,7 @@ void run_max(RunContext& ctx) {
     const PoolPlan& plan = *ctx.state<PoolPlan>();
     const DType dtype = ctx.input(0).dtype;
     if (dtype == DType::f32 && !ctx.has_output(1)) return run_f32(ctx, plan, kernels::kernels().max_pool_f32);
+    if (dtype_size(dtype) == 1 && !ctx.has_output(1)) return run_max_bytes(ctx, plan);
     switch (dtype) {
         case DType::f32: return run_max_typed<float>(ctx, plan);
         case DType::f64: return run_max_typed<double>(ctx, plan);

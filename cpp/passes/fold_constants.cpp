@@ -1,5 +1,5 @@
 // Constant folding: nodes whose inputs are all known are run now, and values that analysis already knows (sizes of
-// tensors with fixed shapes) become constants.
+// tensors with fixed shapes) become constants. Quantized weights stay integers until lowering has seen them.
 #include "graph/infer.h"
 #include "passes/pipeline.h"
 
@@ -14,7 +14,7 @@ constexpr size_t kMostFoldedBytes = size_t{256} << 20;
 bool fold_constants(Graph& graph) {
     std::vector<Fact> inputs;
     for (const Port& p : graph.inputs) inputs.push_back(graph.fact(p.value));
-    std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, {kMostFoldedBytes});
+    std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, {kMostFoldedBytes, !graph.lowered});
     bool changed = false;
     for (NodeId id : graph.order) {
         const Node& n = graph.node(id);

@@ -4,6 +4,7 @@
 #include "graph/build.h"
 #include "graph/infer.h"
 #include "passes/fuse.h"
+#include "passes/integer.h"
 #include "passes/layout.h"
 
 namespace linnet {
@@ -29,6 +30,11 @@ constexpr Pass kSimplify[] = {
 // For this machine. Later entries rely on earlier ones.
 constexpr Pass kLower[] = {
     {.name = "remove_unused", .run = remove_unused, .required = true},  // a rule leaves alone what nobody uses
+    {.name = "unfold_qlinear", .rule = unfold_qlinear},
+    {.name = "integer_forms", .rule = integer_forms},
+    {.name = "dequantize_later", .rule = dequantize_later},
+    {.name = "explain_float_nodes", .run = explain_float_nodes},
+    {.name = "fold_constants", .run = fold_constants},  // weights of what stays float
     {.name = "operator_simplify", .rule = operator_simplify},
     {.name = "fuse_attention", .rule = fuse_attention},
     {.name = "cast_float32_only", .rule = cast_float32_only, .required = true},
@@ -37,6 +43,7 @@ constexpr Pass kLower[] = {
     {.name = "choose_layouts", .run = choose_layouts},
     {.name = "absorb_transpose", .rule = absorb_transpose},
     {.name = "absorb_layout", .rule = absorb_layout},
+    {.name = "fuse_bytes", .rule = fuse_bytes},
     {.name = "fuse_epilogue", .rule = fuse_epilogue},
     {.name = "fuse_depthwise", .rule = fuse_depthwise},
     {.name = "fuse_gate", .rule = fuse_gate},

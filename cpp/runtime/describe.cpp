@@ -55,6 +55,7 @@ class Describer {
             Describer inner(body, {});
             inner.all(prefix + attribute + "/");
             for (NodeInfo& row : inner.info.nodes) info.nodes.push_back(std::move(row));
+            for (FloatNode& row : inner.info.float_nodes) info.float_nodes.push_back(std::move(row));
             info.constants += inner.info.constants;
             info.constant_elements += inner.info.constant_elements;
             info.constant_bytes += inner.info.constant_bytes;
@@ -64,10 +65,11 @@ class Describer {
 
     void all(const std::string& prefix) {
         for (NodeId id : graph_.order) node(id, "", prefix);
-        constants();
+        finish();
     }
 
-    void constants() {
+    void finish() {
+        info.float_nodes.insert(info.float_nodes.end(), graph_.float_nodes.begin(), graph_.float_nodes.end());
         for (size_t v = 0; v < graph_.values.size(); ++v) {
             const GraphValue& value = graph_.values[v];
             const auto id = static_cast<ValueId>(v);
@@ -105,7 +107,7 @@ GraphInfo describe(const Graph& graph, const Plan& plan) {
         describer.node(step.node, kSteps[static_cast<int>(step.kind)], "");
         describer.info.nodes[row].algorithm = step.algorithm;
     }
-    describer.constants();
+    describer.finish();
     return std::move(describer.info);
 }
 

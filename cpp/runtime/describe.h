@@ -25,6 +25,7 @@ struct GraphInfo {
     std::vector<NodeInfo> nodes;  // in order; those in subgraphs behind the node that holds them, "/" in front
     int64_t constants = 0;        // that some node or output uses
     int64_t constant_elements = 0, constant_bytes = 0;
+    std::vector<FloatNode> float_nodes;  // in a quantized model: what stays float, and why
     int64_t layout_changes = 0;  // Transposes of more than two axes that are neither views nor constants
 };
 

@@ -60,6 +60,8 @@ std::string plan_text(const Graph& graph, const Plan& plan) {
     text +=
         format("%zu steps; intermediates take %.2f MiB in one arena (%.2f MiB without sharing)\n", plan.steps.size(),
                static_cast<double>(plan.arena_bytes) / (1 << 20), static_cast<double>(plan.unshared_bytes) / (1 << 20));
+    for (const FloatNode& node : graph.float_nodes)
+        text += cat("stays float: ", node.op_type, " '", shortened(node.name, 60), "': ", node.why, "\n");
     return text;
 }
 

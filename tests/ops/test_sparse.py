@@ -149,3 +149,45 @@ def test_zero_weights_alone() -> None:
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"])]
     constants = {"w": np.zeros((64, 32), np.float32), "b": bias}
     check(model_of(nodes, feeds, constants), feeds, np.tile(bias, (64, 1)), "4x1 blocks, 100 % zeros")
+
+
+@pytest.mark.parametrize("shape", [(1, 200, 128, 14, 14), (2, 66, 50, 13, 11)], ids=str)
+def test_int8_convolution(shape: tuple[int, ...]) -> None:
+    """Blocks of four filters by four channels, to the bit. Tiles of AMX are faster than any of it."""
+    images, k, n, h, w = shape
+    keep = np.arange(-(-n // 4) * -(-k // 4)).reshape(-(-n // 4), -1) % 20 == 0
+    weights = rng.integers(-128, 128, (n, k)) * np.repeat(np.repeat(keep, 4, 0), 4, 1)[:n, :k]
+    feeds = {"x": rng.integers(0, 256, (images, k, h, w)).astype(np.uint8)}
+    bias = rng.integers(-1000, 1000, n).astype(np.int32)
+    x_scale, y_scale = np.float32(0.02), np.float32(0.7)
+    w_scale = rng.uniform(0.01, 0.05, n).astype(np.float32)
+    sums = np.einsum("bkhw,nk->bnhw", feeds["x"].astype(np.int64) - 131, weights) + bias[:, None, None]
+    scaled = sums.astype(np.float32) * (x_scale * w_scale / y_scale)[:, None, None]
+    want = (np.rint(scaled) + 120).clip(0, 255).astype(np.uint8)
+    constants = {
+        "w": weights.astype(np.int8)[:, :, None, None],
+        "b": bias,
+        "xs": x_scale,
+        "ws": w_scale,
+        "ys": y_scale,
+        "xz": np.uint8(131),
+        "wz": np.int8(0),
+        "yz": np.uint8(120),
+    }
+    given = [helper.make_tensor_value_info("x", TensorProto.UINT8, feeds["x"].shape)]
+    inputs = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz", "b"]
+    nodes = [helper.make_node("QLinearConv", inputs, ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        given,
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, want.shape)],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+    for threads in (1, 2, 5):
+        options = linnet.SessionOptions()
+        options.intra_op_num_threads = threads
+        np.testing.assert_array_equal(linnet.InferenceSession(model, options).run(None, feeds)[0], want)
+    text = " / ".join(ways(model, {"x": feeds["x"].shape}))
+    assert ("sparse int8 4x4 blocks, 95 % zeros" in text) == (_core.isa() != "amx"), text

@@ -327,16 +327,12 @@ void run_product(const ProductF32& product, const RunContext& ctx, const float* 
         const int64_t lda = product.copy_a ? plan.k : plan.a_row;
         if (product.sparse) {
             run_sparse(product.sparse, parallel, reinterpret_cast<float*>(scratch + product.sparse_at),
-                       [&](int64_t batch, int64_t begin, const auto& run) {
-                           const int64_t offset = plan.c[static_cast<size_t>(batch)] + begin * plan.c_row;
+                       [&](const SparsePart& part) {
+                           const int64_t offset = plan.c[static_cast<size_t>(part.copy)] + part.begin * plan.c_row;
                            const EpilogueSteps steps = epilogue.bind(ctx, bias, {offset, plan.c_row, 0, 0});
-                           kernels::SparseF32 call;
-                           call.a = rows_of_a(batch) + begin * lda;
-                           call.lda = lda;
-                           call.c = c + offset;
-                           call.ldc = plan.c_row;
-                           call.epilogue = steps.view();
-                           run(call);
+                           sparse_product(product.sparse, part, product.sparse.weights->view(),
+                                          rows_of_a(part.copy) + part.begin * lda, lda, c + offset, plan.c_row,
+                                          steps.view());
                        });
             continue;
         }

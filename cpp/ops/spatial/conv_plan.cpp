@@ -317,20 +317,12 @@ void run_sparse_gemm(const RunContext& ctx, const ConvPlan& plan, const float* x
                 to[i] = k < plan.k ? weights.values[i] * gate[k] : 0.0f;
             }
         });
-    run_sparse(plan.sparse, parallel, scratch + plan.tiles_at, [&](int64_t image, int64_t begin, const auto& run) {
-        const int64_t row = image * plan.pixels + begin;
-        const EpilogueSteps steps = plan.program.bind(ctx, bias, {row * plan.n, plan.n, 0, image});
-        kernels::SparseF32 call;
-        call.a = x + row * plan.k;
-        call.lda = plan.k;
-        call.c = y + row * plan.n;
-        call.ldc = plan.n;
-        call.epilogue = steps.view();
-        if (plan.gate) {
-            call.b = weights.view();
-            call.b.values = scratch + static_cast<size_t>(image) * count;
-        }
-        run(call);
+    run_sparse(plan.sparse, parallel, scratch + plan.tiles_at, [&](const SparsePart& part) {
+        const int64_t row = part.copy * plan.pixels + part.begin;
+        const EpilogueSteps steps = plan.program.bind(ctx, bias, {row * plan.n, plan.n, 0, part.copy});
+        kernels::SparseB b = weights.view();
+        if (plan.gate) b.values = scratch + static_cast<size_t>(part.copy) * count;
+        sparse_product(plan.sparse, part, b, x + row * plan.k, plan.k, y + row * plan.n, plan.n, steps.view());
     });
 }
 

@@ -62,27 +62,6 @@ void filter_transform(const float* taps, int64_t count, float* rows, float* out,
     }
 }
 
-// The pixels that a tile reads and the rows that it writes. Tiles are counted through the images of a job.
-void find_tile(const WinogradPlan& plan, const float* x, const float* zero, int64_t tile, const float** pixels,
-               int32_t* rows) {
-    const int64_t image = tile / (plan.tiles_h * plan.tiles_w), within = tile % (plan.tiles_h * plan.tiles_w);
-    const int64_t top = within / plan.tiles_w * plan.m, left = within % plan.tiles_w * plan.m;
-    const kernels::Window& w = plan.window;
-    const auto in_h = static_cast<int64_t>(w.in[1]), in_w = static_cast<int64_t>(w.in[2]);
-    const auto out_h = static_cast<int64_t>(w.out[1]), out_w = static_cast<int64_t>(w.out[2]);
-    for (int64_t i = 0; i < plan.side(); ++i) {
-        const int64_t h = top + i - w.pad_begin[1];
-        for (int64_t j = 0; j < plan.side(); ++j) {
-            const int64_t column = left + j - w.pad_begin[2];
-            const bool inside = h >= 0 && h < in_h && column >= 0 && column < in_w;
-            *pixels++ = inside ? x + ((image * in_h + h) * in_w + column) * plan.k : zero;
-        }
-    }
-    for (int64_t i = top; i < top + plan.m; ++i)
-        for (int64_t j = left; j < left + plan.m; ++j)
-            *rows++ = i < out_h && j < out_w ? static_cast<int32_t>((image * out_h + i) * out_w + j) : -1;
-}
-
 }  // namespace
 
 WinogradChoice choose_winograd(const kernels::Window& w, int64_t images, int64_t k, int64_t n) {

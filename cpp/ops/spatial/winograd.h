@@ -3,16 +3,13 @@
 #include <cstdint>
 
 #include "graph/op.h"
-#include "kernels/taps.h"
 #include "ops/epilogue.h"
+#include "ops/spatial/winograd_tiles.h"
 
 namespace linnet {
 
-struct WinogradPlan {
-    int64_t m = 0;                       // outputs of a tile along each side: 2 or 4
-    int64_t k = 0, n = 0;                // input and output channels
-    kernels::Window window;              // of the input
-    int64_t tiles_h = 0, tiles_w = 0;    // of one image
+struct WinogradPlan : WinogradTiles {
+    int64_t n = 0;                       // output channels
     int64_t jobs = 0, tiles = 0;         // sets of tiles with an epilogue of their own; tiles of each
     int64_t block = 0;                   // tiles computed together
     int64_t parts = 1, splits = 1;       // of the tiles, and of the columns, over threads

@@ -24,6 +24,7 @@ machine: channels-last, with biases, activations and residuals fused into the op
 """
 
 STAGES = ("build", "simplify", "lower")
+_INTEGER = re.compile(r"QLinear|ByteTable|ConvInteger|MatMulInteger")  # lowered operators that compute in integers
 
 
 def add_parser(commands: Any) -> None:
@@ -88,6 +89,8 @@ def collect(session: InferenceSession, path: str, shapes: _common.Shapes) -> dic
         "algorithms": dict(Counter(f"{n['op']}: {n['algorithm']}" for n in steps if n["algorithm"]).most_common()),
         "steps": [{key: n[key] for key in ("name", "op", "algorithm", "macs", "outputs")} for n in steps],
         "layout_changes": plan["layout_changes"],
+        "integer_steps": sum(bool(_INTEGER.match(n["op"])) for n in steps),
+        "float_nodes": plan["float_nodes"],
         "plan": {
             "steps": sum(n["step"] != "view" for n in steps),
             "views": sum(n["step"] == "view" for n in steps),
@@ -155,6 +158,14 @@ def _print(facts: dict[str, Any]) -> None:
             print(f"\n{title.capitalize()}")
             for text, n in facts[title].items():
                 print(f"  {n:4d} × {text}")
+    if facts["integer_steps"] or facts["float_nodes"]:
+        floats = facts["float_nodes"]
+        print(f"\nQuantized   {_many(facts['integer_steps'], 'step')} in integers, {_many(len(floats), 'node')} in float")
+        if floats:
+            rows = [[n["op"], _text.shorten(n["name"], 40), n["why"]] for n in floats[:40]]
+            print(_text.table(["stays float", "name", "why"], rows, left=(0, 1, 2)))
+        if len(floats) > 40:
+            print(f"  … and {len(floats) - 40} more")
     if plan["dynamic"]:
         print("\nShapes known only when they run (allocated then, not planned)")
         for node in plan["dynamic"][:40]:

@@ -22,9 +22,9 @@ typedef float f32h __attribute__((vector_size(32)));
 constexpr int gemm_mr = 12, gemm_nv = 2, small_np[3] = {4, 4, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
 constexpr int sparse_s8_nv = 3;
-constexpr SparseS8Cost sparse_s8_cost = {1.2f, 12, 30, 10};
+constexpr SparseS8Cost sparse_s8_cost = {1.0f, 8, 10, 8};
 constexpr int sparse_nv = 3;
-constexpr SparseCost sparse_cost = {1.1f, 1.8f, 9, 14, 9, 3.2f, 6.5f};
+constexpr SparseCost sparse_cost = {1.1f, 2.1f, 9, 14, 9, 3.2f, 5.5f};
 constexpr int dot_mr = 12, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 

@@ -153,7 +153,7 @@ def test_zero_weights_alone() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 200, 128, 14, 14), (2, 66, 50, 13, 11)], ids=str)
 def test_int8_convolution(shape: tuple[int, ...]) -> None:
-    """Blocks of four filters by four channels, to the bit. Tiles of AMX are faster than any of it."""
+    """Blocks of four filters by four channels, to the bit."""
     images, k, n, h, w = shape
     keep = np.arange(-(-n // 4) * -(-k // 4)).reshape(-(-n // 4), -1) % 20 == 0
     weights = rng.integers(-128, 128, (n, k)) * np.repeat(np.repeat(keep, 4, 0), 4, 1)[:n, :k]
@@ -190,4 +190,5 @@ def test_int8_convolution(shape: tuple[int, ...]) -> None:
         options.intra_op_num_threads = threads
         np.testing.assert_array_equal(linnet.InferenceSession(model, options).run(None, feeds)[0], want)
     text = " / ".join(ways(model, {"x": feeds["x"].shape}))
-    assert ("sparse int8 4x4 blocks, 95 % zeros" in text) == (_core.isa() != "amx"), text
+    if _core.isa() != "amx":  # whose dense product is hard to beat
+        assert "sparse int8 4x4 blocks, 95 % zeros" in text, text

@@ -10,9 +10,10 @@ namespace {
 
 constexpr double kFewZeros = 0.2;     // below this share nothing is gained
 constexpr double kWorthwhile = 0.95;  // the estimate is no better than that
-constexpr double kCached = 1.5e6;  // bytes of dense weights that a core's own cache holds; more come slower than they
-constexpr double kFromMemory = 0.42;  // are multiplied: what a single row then costs, against cached weights
 constexpr int64_t kFewRows = 3;       // the kernel takes these one by one
+// Dense weights of so few rows that a core's own cache does not hold come slower than they are multiplied.
+constexpr double kCached = 1.5e6;     // bytes
+constexpr double kFromMemory = 0.42;  // what sparse then costs against dense, by what it does in the cache
 
 using Form = SparseChoice::Form;
 

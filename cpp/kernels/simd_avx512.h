@@ -55,6 +55,16 @@ LINNET_INLINE void store_quads(float* p, ptrdiff_t stride, f32 v) {
     _mm_storeu_ps(p + 2 * stride, _mm512_extractf32x4_ps(v, 2));
     _mm_storeu_ps(p + 3 * stride, _mm512_extractf32x4_ps(v, 3));
 }
+// Quads of a and, right behind each, those of b: half as many stores.
+#define LINNET_QUAD_PAIRS
+LINNET_INLINE void store_quad_pairs(float* p, ptrdiff_t stride, f32 a, f32 b) {
+    const __m512d lo = _mm512_permutex2var_pd((__m512d)a, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), (__m512d)b);
+    const __m512d hi = _mm512_permutex2var_pd((__m512d)a, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), (__m512d)b);
+    _mm256_storeu_pd((double*)p, _mm512_castpd512_pd256(lo));
+    _mm256_storeu_pd((double*)(p + stride), _mm512_extractf64x4_pd(lo, 1));
+    _mm256_storeu_pd((double*)(p + 2 * stride), _mm512_castpd512_pd256(hi));
+    _mm256_storeu_pd((double*)(p + 3 * stride), _mm512_extractf64x4_pd(hi, 1));
+}
 // Transposes the 4 x 4 matrices that quad q of four vectors make, for each q.
 LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
     const __m512d a = (__m512d)_mm512_unpacklo_ps(v[0], v[1]), b = (__m512d)_mm512_unpackhi_ps(v[0], v[1]);

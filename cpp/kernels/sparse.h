@@ -63,7 +63,8 @@ static __attribute__((noinline)) void sparse_tile(const SparseTile& t, size_t be
     const f32 lo = splat(t.lo), hi = splat(t.hi);
     float* out = t.out;
     const float* add = t.add;
-    for (size_t g = begin; g < end; ++g, out += 4) {
+    // The results of one group: lane q of vector [v][i] is row v * lanes + 4 q + i.
+    const auto group = LINNET_LAMBDA_2(g, results) {
         f32 acc[4][NV];
         unroll<4>(LINNET_LAMBDA(c) {
             const f32 bias = splat(t.bias && g * 4 + c < t.n ? t.bias[g * 4 + c] : 0.0f);
@@ -95,14 +96,38 @@ static __attribute__((noinline)) void sparse_tile(const SparseTile& t, size_t be
         unroll<NV>(LINNET_LAMBDA(v) {
             f32 q[4] = {acc[0][v], acc[1][v], acc[2][v], acc[3][v]};
             transpose_quads(q);
-            if (add)
-                unroll<4>(LINNET_LAMBDA(i) {
-                    q[i] = q[i] + load_quads(add + (v * lanes + i) * t.add_stride,
-                                             4 * t.add_stride * (ptrdiff_t)sizeof(float));
-                });
-            unroll<4>(LINNET_LAMBDA(i) { store_quads(out + (v * lanes + i) * t.ld, 4 * t.ld, clip(q[i], lo, hi)); });
+            unroll<4>(LINNET_LAMBDA(i) {
+                if (add) {
+                    const float* from = add + (v * lanes + i) * t.add_stride;
+                    q[i] = q[i] + load_quads(from, 4 * t.add_stride * (ptrdiff_t)sizeof(float));
+                }
+                results[v][i] = clip(q[i], lo, hi);
+            });
         });
         if (add) add += 4;
+    };
+    size_t g = begin;
+#ifdef LINNET_QUAD_PAIRS
+    for (; g + 2 <= end; g += 2, out += 8) {
+        f32 first[NV][4], second[NV][4];
+        group(g, first);
+        group(g + 1, second);
+        // Half of the rows' next lines, the other half with the next pair.
+        const float* ahead = out + 16 + (ptrdiff_t)(g / 2 % 2 * (NV * lanes / 2)) * t.ld;
+        for (int r = 0; r < NV * lanes / 2; ++r, ahead += t.ld) prefetch(ahead);
+        unroll<NV>(LINNET_LAMBDA(v) {
+            unroll<4>(LINNET_LAMBDA(i) {
+                store_quad_pairs(out + (v * lanes + i) * t.ld, 4 * t.ld, first[v][i], second[v][i]);
+            });
+        });
+    }
+#endif
+    for (; g < end; ++g, out += 4) {
+        f32 results[NV][4];
+        group(g, results);
+        unroll<NV>(LINNET_LAMBDA(v) {
+            unroll<4>(LINNET_LAMBDA(i) { store_quads(out + (v * lanes + i) * t.ld, 4 * t.ld, results[v][i]); });
+        });
     }
 }
 

@@ -106,25 +106,27 @@ static __attribute__((noinline)) void sparse_tile(const SparseTile& t, size_t be
         });
         if (add) add += 4;
     };
-    size_t g = begin;
-#ifdef LINNET_QUAD_PAIRS
-    for (; g + 2 <= end; g += 2, out += 8) {
-        f32 first[NV][4], second[NV][4];
-        group(g, first);
-        group(g + 1, second);
-        // Half of the rows' next lines, the other half with the next pair.
-        const float* ahead = out + 16 + (ptrdiff_t)(g / 2 % 2 * (NV * lanes / 2)) * t.ld;
-        for (int r = 0; r < NV * lanes / 2; ++r, ahead += t.ld) prefetch(ahead);
-        unroll<NV>(LINNET_LAMBDA(v) {
-            unroll<4>(LINNET_LAMBDA(i) {
-                store_quad_pairs(out + (v * lanes + i) * t.ld, 4 * t.ld, first[v][i], second[v][i]);
-            });
-        });
-    }
-#endif
-    for (; g < end; ++g, out += 4) {
+    [[maybe_unused]] f32 held[NV][4];  // of the group before, half of a pair
+    for (size_t g = begin; g < end; ++g, out += 4) {
         f32 results[NV][4];
         group(g, results);
+#ifdef LINNET_QUAD_PAIRS
+        if ((g - begin) % 2 == 0 && g + 1 < end) {
+            __builtin_memcpy(held, results, sizeof held);
+            continue;
+        }
+        if ((g - begin) % 2 == 1) {
+            // Half of the rows' next lines, the other half with the next pair.
+            const float* ahead = out + 16 + (ptrdiff_t)(g / 2 % 2 * (NV * lanes / 2)) * t.ld;
+            for (int r = 0; r < NV * lanes / 2; ++r, ahead += t.ld) prefetch(ahead);
+            unroll<NV>(LINNET_LAMBDA(v) {
+                unroll<4>(LINNET_LAMBDA(i) {
+                    store_quad_pairs(out - 4 + (v * lanes + i) * t.ld, 4 * t.ld, held[v][i], results[v][i]);
+                });
+            });
+            continue;
+        }
+#endif
         unroll<NV>(LINNET_LAMBDA(v) {
             unroll<4>(LINNET_LAMBDA(i) { store_quads(out + (v * lanes + i) * t.ld, 4 * t.ld, results[v][i]); });
         });

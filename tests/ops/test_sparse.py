@@ -29,7 +29,8 @@ def model_of(nodes: list[Any], feeds: dict[str, np.ndarray], weights: dict[str, 
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.ascontiguousarray(v), name) for name, v in weights.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(model.SerializeToString())
 
 
 def ways(model: bytes, shapes: dict[str, tuple[int, ...]]) -> list[str]:

@@ -167,8 +167,9 @@ def text(results: Iterable[Result]) -> str:
                 elif group == "map":
                     lines.append(f"    {r['shape']:<25} {1e-9 * r['rate']:7.2f} G elements/s")
                 elif "gain" in r:
-                    against = "the direct kernel's speed" if group == "winograd" else "onnxruntime's speed"
-                    lines.append(f"    {r['shape']:<25} {r['gain']:7.2f} x {against}")
+                    against = "the direct kernel" if group == "winograd" else "onnxruntime"
+                    against = "the dense kernel" if group.startswith("sparse") else against
+                    lines.append(f"    {r['shape']:<25} {r['gain']:7.2f} x {against}'s speed")
                 else:
                     share = f" {100 * r['share']:5.1f} %" if "share" in r else ""
                     unit = "Gop/s" if is_int8(r) else "GFLOP/s"

@@ -147,6 +147,36 @@ struct PackB {
     ptrdiff_t tap_stride = 0, k_stride = 0, n_stride = 1;
 };
 
+// ---------------------------------------------------------------------------------------------------- f32 sparse GEMM
+// B without its zeros: for each group of four columns, steps start[group] ... start[group + 1], ascending in k. A step
+// multiplies four values, one per column; columns past n and columns that ran out of values have zeros.
+struct SparseB {
+    bool blocks = false;              // one k for the four columns of a step, or one for each
+    const uint32_t* start = nullptr;  // [groups + 1]
+    const uint16_t* index = nullptr;  // [steps] or [steps][4]: k; the size of k stands for a zero
+    const float* values = nullptr;    // [steps][4]
+};
+
+// c[m, n] = epilogue(a[m, k] b[k, n]), summed as in GemmF32, without the terms that B leaves out.
+struct SparseF32 {
+    size_t m = 0, n = 0, k = 0;  // k < 65536
+    const float* a = nullptr;
+    ptrdiff_t lda = 0;
+    SparseB b;
+    float* c = nullptr;
+    ptrdiff_t ldc = 0;
+    Epilogue epilogue;
+    float* scratch = nullptr;  // (k + 1) * sparse_rows floats for each call at a time; best aligned to 64 bytes
+};
+
+// What a sparse product costs, in units of one of the dense GEMM's multiply-adds of a vector; measured.
+struct SparseCost {
+    float block, column;          // a value of a step, in blocks or not
+    float in, out;                // an element of A, of C: transposed
+    float dense;                  // what the dense GEMM pays for an element of C beside its k multiply-adds
+    float row_block, row_column;  // a value, for one row, in units of a value of dense B that is read and multiplied
+};
+
 // ---------------------------------------------------------------------------------------------------- int8 GEMM
 // sum[m, n] = bias[n] + sum over taps, k of (a - a_zero) * b, exact modulo 2^32. a is u8, or s8 if a_signed; b is s8.
 // Rows of A as in ConvF32 when offsets is not null (offsets in bytes; `zero` holds k bytes of the zero point), else
@@ -192,6 +222,22 @@ struct GemmBits {
     float* c = nullptr;
     ptrdiff_t ldc = 0;
     Epilogue epilogue;
+};
+
+// The same with a sparse B, in blocks of four columns by four k: for each group of four columns, steps start[group] ...
+// start[group + 1], ascending in k. Columns past n and k past the last have zeros.
+struct SparseS8 {
+    GemmS8 gemm;                           // rows of A by stride, one tap; b is not read
+    const uint32_t* start = nullptr;       // [groups + 1]
+    const uint16_t* index = nullptr;       // [steps]: k / 4
+    const int8_t* values = nullptr;        // [steps][4 columns][4 k]
+    const int32_t* column_sums = nullptr;  // [n]: of b
+    uint32_t* scratch = nullptr;           // (k + 3) / 4 * sparse_s8_rows words for each call at a time
+};
+
+// As SparseCost, in units of one of the dense kernel's multiply-adds of a vector of four k.
+struct SparseS8Cost {
+    float block, in, out, dense;
 };
 
 // ---------------------------------------------------------------------------------------------------- depthwise
@@ -266,6 +312,15 @@ struct Kernels {
     // Computes rows [row_begin, row_end) of the columns of panels [panel_begin, panel_end).
     void (*gemm_f32)(const GemmF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
     void (*conv_f32)(const ConvF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+
+    size_t sparse_rows;  // tallest row tile of sparse_f32
+    SparseCost sparse_cost;
+    // Computes rows [row_begin, row_end) of the columns of groups [group_begin, group_end).
+    void (*sparse_f32)(const SparseF32&, size_t row_begin, size_t row_end, size_t group_begin,
+                       size_t group_end) noexcept;
+    size_t sparse_s8_rows;
+    SparseS8Cost sparse_s8_cost;
+    void (*sparse_s8)(const SparseS8&, size_t row_begin, size_t row_end, size_t group_begin, size_t group_end) noexcept;
 
     void (*winograd_in_f32)(const WinogradF32&) noexcept;                                     // pixels to v
     void (*winograd_out_f32)(const WinogradF32&, size_t col_begin, size_t col_end) noexcept;  // t to y

@@ -125,6 +125,7 @@ int main(int argc, char** argv) {
         }
         test::Tally tally;
         test::test_gemm(*table, tally);
+        test::test_sparse(*table, tally);
         test::test_gemm_s8(*table, tally);
         test::test_bytes(*table, tally);
         test::test_bits(*table, tally);

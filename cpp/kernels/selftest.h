@@ -103,6 +103,16 @@ constexpr size_t epilogue_variants = 7;
 std::vector<EpilogueStep> epilogue_variant(size_t variant, const float* per_column, const float* tensor,
                                            ptrdiff_t stride);
 
+// The form of a row-major k x n matrix that sparse_f32 takes, made in the plainest way.
+struct SparseMatrix {
+    bool blocks;
+    std::vector<uint32_t> start{0};
+    std::vector<uint16_t> index;
+    std::vector<float> values;
+    SparseMatrix(const float* b, size_t k, size_t n, bool blocks);
+    SparseB view() const { return {blocks, start.data(), index.data(), values.data()}; }
+};
+
 int32_t as_byte(uint8_t x, bool is_signed);
 // clamp(round_half_even(x) + zero, lo, hi), as u8 or s8.
 uint8_t rounded_byte(float x, int32_t zero, int32_t lo, int32_t hi);
@@ -110,6 +120,7 @@ uint8_t rounded_byte(float x, int32_t zero, int32_t lo, int32_t hi);
 uint8_t reference_bytes(const ToBytes&, int32_t sum, size_t row, size_t col);
 
 void test_gemm(const Kernels&, Tally&);
+void test_sparse(const Kernels&, Tally&);
 void test_bytes(const Kernels&, Tally&);
 void test_gemm_s8(const Kernels&, Tally&);
 void test_bits(const Kernels&, Tally&);
@@ -119,5 +130,6 @@ void test_rows(const Kernels&, Tally&);
 void test_recurrent(const Kernels&, Tally&);
 void test_convert(const Kernels&, Tally&);
 void bench(const Kernels&, bool json);
+void bench_sparse(const Kernels&, bool json);
 
 }  // namespace linnet::kernels::test

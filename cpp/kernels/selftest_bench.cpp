@@ -312,6 +312,7 @@ void bench(const Kernels& K, bool json) {
         report(group, "lstm 256", recurrent(K, RecurrentF32::Cell::lstm, 4, 256, narrow));
         report(group, "gru 256", recurrent(K, RecurrentF32::Cell::gru, 3, 256, narrow));
     }
+    bench_sparse(K, json);
     for (const auto& m : maps) report("map", m.first, map(K, m.second));
     report("map", "bytes by table", map_bytes(K));
     report("map", "bytes add", pair_bytes(K, false));

@@ -17,6 +17,10 @@ typedef int32_t i32 __attribute__((vector_size(32), may_alias));
 
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 3;
+constexpr int sparse_s8_nv = 2;
+constexpr SparseS8Cost sparse_s8_cost = {1.0f, 3, 2, 2};
+constexpr int sparse_nv = 3;
+constexpr SparseCost sparse_cost = {1.0f, 1.4f, 6, 6, 6, 3.2f, 5.5f};
 constexpr int dot_mr = 4, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
@@ -39,6 +43,24 @@ LINNET_INLINE f32 floor(f32 x) { return _mm256_floor_ps(x); }
 LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm256_cvtps_epi32(x); }
 #define LINNET_LOAD_S8
 LINNET_INLINE i32 load_s8(const int8_t* p) { return (i32)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+
+// Quads, groups of four floats: lane q of a vector from p + q * stride, here in bytes, and back.
+LINNET_INLINE f32 load_quads(const void* p, ptrdiff_t stride) {
+    const auto* at = (const char*)p;
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float*)at)),
+                                _mm_loadu_ps((const float*)(at + stride)), 1);
+}
+LINNET_INLINE void store_quads(float* p, ptrdiff_t stride, f32 v) {
+    _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+    _mm_storeu_ps(p + stride, _mm256_extractf128_ps(v, 1));
+}
+// Transposes the 4 x 4 matrices that quad q of four vectors make, for each q.
+LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
+    const __m256d a = (__m256d)_mm256_unpacklo_ps(v[0], v[1]), b = (__m256d)_mm256_unpackhi_ps(v[0], v[1]);
+    const __m256d c = (__m256d)_mm256_unpacklo_ps(v[2], v[3]), d = (__m256d)_mm256_unpackhi_ps(v[2], v[3]);
+    v[0] = (f32)_mm256_unpacklo_pd(a, c), v[1] = (f32)_mm256_unpackhi_pd(a, c);
+    v[2] = (f32)_mm256_unpacklo_pd(b, d), v[3] = (f32)_mm256_unpackhi_pd(b, d);
+}
 
 alignas(32) static const int32_t tail_mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 LINNET_INLINE __m256i mask_n(size_t n) { return _mm256_loadu_si256((const __m256i*)(tail_mask + 8 - n)); }
@@ -139,6 +161,15 @@ LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
 LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 LINNET_INLINE Taps tap_flip(bool flip) { return _mm256_set1_epi16(flip ? 128 : 0); }
 LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return dot2(acc, x, w); }
+// The operands the other way round: words of a, and one word of b for all lanes.
+LINNET_INLINE DotA dot_a_words(const void* p) {
+    const __m256i v = _mm256_loadu_si256((const __m256i*)p);
+    return {_mm256_and_si256(v, _mm256_set1_epi16(255)), _mm256_srli_epi16(v, 8)};
+}
+LINNET_INLINE DotB dot_b_word(uint32_t x) {
+    const __m256i v = _mm256_set1_epi32((int)x);
+    return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
+}
 
 }  // namespace linnet::kernels::avx2
 

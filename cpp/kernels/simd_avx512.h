@@ -21,6 +21,10 @@ typedef float f32h __attribute__((vector_size(32)));
 
 constexpr int gemm_mr = 12, gemm_nv = 2, small_np[3] = {4, 4, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
+constexpr int sparse_s8_nv = 3;
+constexpr SparseS8Cost sparse_s8_cost = {1.0f, 8, 10, 8};
+constexpr int sparse_nv = 3;
+constexpr SparseCost sparse_cost = {1.1f, 2.1f, 9, 14, 9, 3.2f, 5.5f};
 constexpr int dot_mr = 12, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
@@ -36,6 +40,39 @@ LINNET_INLINE f32 round_even(f32 x) { return _mm512_roundscale_ps(x, _MM_FROUND_
 LINNET_INLINE f32 sqrt(f32 x) { return _mm512_sqrt_ps(x); }
 LINNET_INLINE f32 floor(f32 x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm512_cvtps_epi32(x); }
+
+// Quads, groups of four floats: lane q of a vector from p + q * stride, here in bytes, and back.
+LINNET_INLINE f32 load_quads(const void* p, ptrdiff_t stride) {
+    const auto* at = (const char*)p;
+    f32 v = _mm512_castps128_ps512(_mm_loadu_ps((const float*)at));
+    // Unlike an insertion, a masked broadcast from memory is no shuffle.
+    v = _mm512_mask_broadcast_f32x4(v, 0x00f0, _mm_loadu_ps((const float*)(at + stride)));
+    v = _mm512_mask_broadcast_f32x4(v, 0x0f00, _mm_loadu_ps((const float*)(at + 2 * stride)));
+    return _mm512_mask_broadcast_f32x4(v, 0xf000, _mm_loadu_ps((const float*)(at + 3 * stride)));
+}
+LINNET_INLINE void store_quads(float* p, ptrdiff_t stride, f32 v) {
+    _mm_storeu_ps(p, _mm512_castps512_ps128(v));
+    _mm_storeu_ps(p + stride, _mm512_extractf32x4_ps(v, 1));
+    _mm_storeu_ps(p + 2 * stride, _mm512_extractf32x4_ps(v, 2));
+    _mm_storeu_ps(p + 3 * stride, _mm512_extractf32x4_ps(v, 3));
+}
+// Quads of a and, right behind each, those of b: half as many stores.
+#define LINNET_QUAD_PAIRS
+LINNET_INLINE void store_quad_pairs(float* p, ptrdiff_t stride, f32 a, f32 b) {
+    const __m512d lo = _mm512_permutex2var_pd((__m512d)a, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), (__m512d)b);
+    const __m512d hi = _mm512_permutex2var_pd((__m512d)a, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), (__m512d)b);
+    _mm256_storeu_pd((double*)p, _mm512_castpd512_pd256(lo));
+    _mm256_storeu_pd((double*)(p + stride), _mm512_extractf64x4_pd(lo, 1));
+    _mm256_storeu_pd((double*)(p + 2 * stride), _mm512_castpd512_pd256(hi));
+    _mm256_storeu_pd((double*)(p + 3 * stride), _mm512_extractf64x4_pd(hi, 1));
+}
+// Transposes the 4 x 4 matrices that quad q of four vectors make, for each q.
+LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
+    const __m512d a = (__m512d)_mm512_unpacklo_ps(v[0], v[1]), b = (__m512d)_mm512_unpackhi_ps(v[0], v[1]);
+    const __m512d c = (__m512d)_mm512_unpacklo_ps(v[2], v[3]), d = (__m512d)_mm512_unpackhi_ps(v[2], v[3]);
+    v[0] = (f32)_mm512_unpacklo_pd(a, c), v[1] = (f32)_mm512_unpackhi_pd(a, c);
+    v[2] = (f32)_mm512_unpacklo_pd(b, d), v[3] = (f32)_mm512_unpackhi_pd(b, d);
+}
 
 #define LINNET_SCALE_2N
 // x 2^n for whole numbers n, subnormals and infinity included.
@@ -128,6 +165,9 @@ LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
 LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
 LINNET_INLINE Taps tap_flip(bool flip) { return _mm512_set1_epi8((char)(flip ? 128 : 0)); }
 LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return (i32)_mm512_dpbusd_epi32((__m512i)acc, x, w); }
+// The operands the other way round: words of a, and one word of b for all lanes.
+LINNET_INLINE DotA dot_a_words(const void* p) { return _mm512_loadu_si512(p); }
+LINNET_INLINE DotB dot_b_word(uint32_t x) { return _mm512_set1_epi32((int)x); }
 
 }  // namespace linnet::kernels::avx512
 

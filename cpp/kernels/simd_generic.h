@@ -16,6 +16,10 @@ typedef int32_t i32 __attribute__((vector_size(16), may_alias));
 
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 1, dw_cols = 4, dw_taps = 3;
+constexpr int sparse_s8_nv = 1;
+constexpr SparseS8Cost sparse_s8_cost = {1.2f, 6, 10, 2};
+constexpr int sparse_nv = 2;
+constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 3.2f, 5.5f};
 constexpr int dot_mr = 3, dot_nv = 1;
 constexpr bool dot_wants_signed = false;
 
@@ -61,6 +65,17 @@ LINNET_INLINE f32 load_n(const float* p, size_t n) {
 }
 LINNET_INLINE void store_n(float* p, f32 v, size_t n) {
     for (size_t i = 0; i < n; ++i) p[i] = v[i];
+}
+// Quads, groups of four floats: here a vector is one. Transposes the matrix that four of them make.
+LINNET_INLINE f32 load_quads(const void* p, ptrdiff_t) {
+    f32 v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+LINNET_INLINE void store_quads(float* p, ptrdiff_t, f32 v) { __builtin_memcpy(p, &v, sizeof v); }
+LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
+    const f32 a = v[0], b = v[1], c = v[2], d = v[3];
+    for (int i = 0; i < 4; ++i) v[i] = f32{a[i], b[i], c[i], d[i]};
 }
 LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
@@ -109,6 +124,16 @@ LINNET_INLINE PairB pair_b(const int8_t* p) {
     return b;
 }
 LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) { return acc + a.x[0] * ((b << 16) >> 16) + a.x[1] * (b >> 16); }
+// The operands the other way round: words of a, and one word of b for all lanes.
+LINNET_INLINE DotA dot_a_words(const void* p) {
+    i32 a;
+    __builtin_memcpy(&a, p, sizeof a);
+    return {a & 255, (a >> 8) & 255, (a >> 16) & 255, (a >> 24) & 255};
+}
+LINNET_INLINE DotB dot_b_word(uint32_t x) {
+    const uint32_t words[4] = {x, x, x, x};
+    return dot_b(words);
+}
 
 }  // namespace linnet::kernels::generic
 

@@ -21,6 +21,10 @@ typedef int32x4_t i32;
 
 constexpr int gemm_mr = 8, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
+constexpr int sparse_s8_nv = 4;
+constexpr SparseS8Cost sparse_s8_cost = {1.2f, 6, 10, 2};
+constexpr int sparse_nv = 4;
+constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 3.2f, 5.5f};
 // A is read four k at a time, and multiplied by lane.
 #define LINNET_FMA_LANE
 
@@ -51,6 +55,16 @@ LINNET_INLINE void store_n(float* p, f32 v, size_t n) {
     float t[lanes];
     vst1q_f32(t, v);
     for (size_t i = 0; i < n; ++i) p[i] = t[i];
+}
+// Quads, groups of four floats: here a vector is one. Transposes the matrix that four of them make.
+LINNET_INLINE f32 load_quads(const void* p, ptrdiff_t) { return vreinterpretq_f32_u8(vld1q_u8((const uint8_t*)p)); }
+LINNET_INLINE void store_quads(float* p, ptrdiff_t, f32 v) { vst1q_f32(p, v); }
+LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
+    const float32x4x2_t a = vtrnq_f32(v[0], v[1]), b = vtrnq_f32(v[2], v[3]);
+    v[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+    v[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+    v[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+    v[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
 LINNET_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 LINNET_INLINE f32 load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
@@ -175,7 +189,14 @@ LINNET_INLINE Taps load_one_tap(const uint8_t* p) {
 LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) { return load_one_tap(*p + at); }
 LINNET_INLINE Taps tap_flip(bool flip) { return vdup_n_s16(flip ? 128 : 0); }
 LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return vmlal_s16(acc, x, w); }
+LINNET_INLINE i32 dot4(i32 acc, int8x16_t a, DotB b) {
+    const int16x8_t lo = vmull_s8(vget_low_s8(b), vget_low_s8(a)), hi = vmull_s8(vget_high_s8(b), vget_high_s8(a));
+    return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(lo), vpaddlq_s16(hi)));
+}
 #endif
+// The operands the other way round: words of a, and one word of b for all lanes.
+LINNET_INLINE int8x16_t dot_a_words(const void* p) { return vld1q_s8((const int8_t*)p); }
+LINNET_INLINE DotB dot_b_word(uint32_t x) { return vreinterpretq_s8_u32(vdupq_n_u32(x)); }
 
 }  // namespace linnet::kernels::LINNET_ISA
 

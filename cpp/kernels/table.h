@@ -19,6 +19,8 @@
 #include "kernels/reduce.h"
 #include "kernels/rnn.h"
 #include "kernels/rows.h"
+#include "kernels/sparse.h"
+#include "kernels/sparse_s8.h"
 #include "kernels/transpose.h"
 #include "kernels/winograd.h"
 #include "kernels/winograd_s8.h"
@@ -44,6 +46,12 @@ constexpr Kernels table = {
     LINNET_ENTRY(pack_b_f32),
     LINNET_ENTRY(gemm_f32),
     LINNET_ENTRY(conv_f32),
+    .sparse_rows = sparse_tile_rows,
+    LINNET_ENTRY(sparse_cost),
+    LINNET_ENTRY(sparse_f32),
+    .sparse_s8_rows = sparse_s8_tile_rows,
+    LINNET_ENTRY(sparse_s8_cost),
+    LINNET_ENTRY(sparse_s8),
     LINNET_ENTRY(winograd_in_f32),
     LINNET_ENTRY(winograd_out_f32),
     LINNET_ENTRY(pack_b_s8_size),
@@ -118,6 +126,7 @@ constexpr Kernels with_amx(Kernels t) {
     t.isa = "amx";
     t.gemm_s8_rows = amx_rows;
     t.gemm_s8 = gemm_s8_amx;
+    t.sparse_s8_cost = {2.2f, 20, 35, 8};  // its dense kernel has tiles
     return t;
 }
 extern const Kernels table_amx;

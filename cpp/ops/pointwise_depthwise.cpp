@@ -7,6 +7,7 @@
 
 #include "kernels/kernels.h"
 #include "ops/epilogue.h"
+#include "ops/shared/sparse.h"
 #include "ops/spatial/window.h"
 
 namespace linnet {
@@ -25,6 +26,8 @@ struct Plan {
     EpilogueProgram first, second;
     std::vector<float> zero;
     std::shared_ptr<const Tensor> pointwise, depthwise;  // packed weights
+    std::shared_ptr<const SparseWeights> sparse;         // in the place of pointwise
+    int64_t tile = 0;                                    // floats of its scratch, behind a thread's band
     int64_t parts = 1;                                   // of an image's output rows
     int64_t tasks = 1;                                   // share the parts of all images; each has a buffer
 
@@ -73,24 +76,33 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     plan.parts = std::min<int64_t>((ctx.threads + plan.images - 1) / plan.images, y[1]);
     plan.tasks = std::min<int64_t>(ctx.threads, plan.parts * plan.images);
 
-    ctx.algorithm(cat("bands of ", plan.band, " rows"));
+    const auto c = static_cast<size_t>(plan.channels), m = static_cast<size_t>(plan.middle);
+    const kernels::PackB layout{1, c, m, 0, 1, static_cast<ptrdiff_t>(c)};
+    const int64_t pixels = checked_mul(plan.band, x[2]);
+    const SparseChoice sparse = choose_sparse(ctx, 1, layout, pixels);
+    ctx.algorithm(cat("bands of ", plan.band, " rows", sparse ? ", " : "", sparse ? sparse.text() : ""));
 
     const Kernels& table = kernels::kernels();
-    const auto m = static_cast<size_t>(plan.middle), c = static_cast<size_t>(plan.channels), taps = plan.window.taps();
-    plan.pointwise = ctx.pack<Tensor>(1, cat("pointwise ", table.isa), [&](const Tensor& weights) {
-        auto out = std::make_shared<Tensor>(
-            Tensor::allocate(DType::f32, {static_cast<int64_t>(table.pack_b_f32_size(1, c, m))}));
-        table.pack_b_f32({1, c, m, 0, 1, static_cast<ptrdiff_t>(c)}, weights.as<float>(), out->as<float>(), 0,
-                         static_cast<size_t>(plan.panels()));
-        return out;
-    });
+    const size_t taps = plan.window.taps();
+    if (sparse) {
+        plan.sparse = pack_sparse(ctx, 1, layout, sparse);
+        plan.buffer = (plan.buffer + 15) / 16 * 16;
+        plan.tile = sparse_scratch(plan.channels, sparse.form);
+    } else {
+        plan.pointwise = ctx.pack<Tensor>(1, cat("pointwise ", table.isa), [&](const Tensor& weights) {
+            auto out = std::make_shared<Tensor>(
+                Tensor::allocate(DType::f32, {static_cast<int64_t>(table.pack_b_f32_size(1, c, m))}));
+            table.pack_b_f32(layout, weights.as<float>(), out->as<float>(), 0, static_cast<size_t>(plan.panels()));
+            return out;
+        });
+    }
     plan.depthwise = ctx.pack<Tensor>(3, cat("depthwise ", table.isa), [&](const Tensor& weights) {
         auto out = std::make_shared<Tensor>(
             Tensor::allocate(DType::f32, {static_cast<int64_t>(table.pack_depthwise_f32_size(taps, m))}));
         table.pack_depthwise_f32(taps, m, weights.as<float>(), 1, static_cast<ptrdiff_t>(taps), out->as<float>());
         return out;
     });
-    ctx.scratch(static_cast<size_t>(checked_mul(plan.buffer, plan.tasks)) * sizeof(float));
+    ctx.scratch(static_cast<size_t>(checked_mul(checked_add(plan.buffer, plan.tile), plan.tasks)) * sizeof(float));
     return made;
 }
 
@@ -117,7 +129,20 @@ void run_rows(const RunContext& ctx, const Plan& plan, int64_t image, int64_t be
             std::memmove(buffer, buffer + (from - have) * row, static_cast<size_t>((to - from) * row) * sizeof(float));
         to = std::max(to, from);
         have = from;
-        if (to < until) {
+        if (to < until && plan.sparse) {
+            kernels::SparseF32 call;
+            call.m = static_cast<size_t>((until - to) * in_w);
+            call.n = static_cast<size_t>(plan.middle);
+            call.k = static_cast<size_t>(plan.channels);
+            call.a = x + to * in_w * plan.channels;
+            call.lda = plan.channels;
+            call.b = plan.sparse->view();
+            call.c = buffer + (to - have) * row;
+            call.ldc = plan.middle;
+            call.epilogue = first.view();
+            call.scratch = buffer + plan.buffer;
+            table.sparse_f32(call, 0, call.m, 0, static_cast<size_t>(plan.middle + 3) / 4);
+        } else if (to < until) {
             kernels::GemmF32 call;
             call.m = static_cast<size_t>((until - to) * in_w);
             call.n = static_cast<size_t>(plan.middle);
@@ -129,8 +154,8 @@ void run_rows(const RunContext& ctx, const Plan& plan, int64_t image, int64_t be
             call.ldc = plan.middle;
             call.epilogue = first.view();
             table.gemm_f32(call, 0, call.m, 0, static_cast<size_t>(plan.panels()));
-            to = until;
         }
+        to = std::max(to, until);
         kernels::DepthwiseF32 call;
         call.in_h = static_cast<size_t>(to - have), call.in_w = w.in[2];
         call.out_h = static_cast<size_t>(last - o), call.out_w = w.out[2];
@@ -153,14 +178,15 @@ void run_rows(const RunContext& ctx, const Plan& plan, int64_t image, int64_t be
 
 void run(RunContext& ctx) {
     const Plan& plan = *ctx.state<Plan>();
-    if (!plan.pointwise) return;
+    if (!plan.depthwise) return;
     const auto rows = static_cast<int64_t>(plan.window.out[1]), chunk = (rows + plan.parts - 1) / plan.parts;
     auto* scratch = reinterpret_cast<float*>(ctx.scratch());
     const int64_t all = plan.images * plan.parts;
     parallel_for(ctx.parallel(), plan.tasks, [&](int64_t task) {
         for (int64_t part = all * task / plan.tasks; part < all * (task + 1) / plan.tasks; ++part) {
             const int64_t image = part / plan.parts, begin = part % plan.parts * chunk;
-            run_rows(ctx, plan, image, begin, std::min(rows, begin + chunk), scratch + task * plan.buffer);
+            run_rows(ctx, plan, image, begin, std::min(rows, begin + chunk),
+                     scratch + task * (plan.buffer + plan.tile));
         }
     });
 }

@@ -226,8 +226,15 @@ ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, int b) {
     if (plan.n == 1 && plan.k == 1) product.dot = false;
     const size_t k = static_cast<size_t>(plan.k), n = static_cast<size_t>(plan.n);
     product.pack_size = product.dot ? 0 : static_cast<int64_t>(kernels.pack_b_f32_size(1, k, n) + 15) / 16 * 16;
-    if (constant && !product.dot) {
-        const kernels::PackB how{1, k, n, 0, plan.b_row, plan.b_col};
+    const kernels::PackB how{1, k, n, 0, plan.b_row, plan.b_col};
+    if (constant && !product.dot && slot_count == 1) {
+        if (const SparseChoice choice = choose_sparse(ctx, b, how, plan.m)) {
+            product.sparse = plan_sparse(ctx, b, how, choice, plan.m, static_cast<int64_t>(plan.batches()));
+            product.pack_size = 0;
+            ctx.algorithm(choice.text());
+        }
+    }
+    if (constant && !product.dot && !product.sparse) {
         product.packed = ctx.pack<Tensor>(
             b, cat("gemm ", kernels.isa, ' ', k, ' ', n, ' ', plan.b_row, ' ', plan.b_col, ' ', slot_count),
             [&](const Tensor& from) {
@@ -249,6 +256,11 @@ ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, int b) {
     product.slots_at_once =
         slot_bytes == 0 ? slot_count : std::clamp<int64_t>(kScratchBytes / slot_bytes, 1, slot_count);
     product.scratch = static_cast<size_t>(checked_mul(product.slots_at_once, slot_bytes));
+    if (product.sparse) {
+        product.scratch = (product.scratch + 63) / 64 * 64;
+        product.sparse_at = product.scratch;
+        product.scratch += static_cast<size_t>(product.sparse.scratch()) * sizeof(float);
+    }
     product.plan = std::move(plan);
     return product;
 }
@@ -289,7 +301,7 @@ void run_product(const ProductF32& product, const RunContext& ctx, const float* 
         const int64_t batch_end =
             std::lower_bound(product.slot.begin(), product.slot.end(), last) - product.slot.begin();
         const int64_t batches = batch_end - batch_begin;
-        if (!product.packed && !product.dot) {
+        if (!product.packed && !product.dot && !product.sparse) {
             const int64_t step = std::max<int64_t>(1, 65536 / (plan.k * static_cast<int64_t>(kernels.gemm_cols) + 1));
             const int64_t parts = (panels + step - 1) / step;
             parallel_for(parallel, (last - first) * parts, [&](int64_t task) {
@@ -313,6 +325,17 @@ void run_product(const ProductF32& product, const RunContext& ctx, const float* 
                                   : a + plan.a[static_cast<size_t>(batch)];
         };
         const int64_t lda = product.copy_a ? plan.k : plan.a_row;
+        if (product.sparse) {
+            run_sparse(product.sparse, parallel, reinterpret_cast<float*>(scratch + product.sparse_at),
+                       [&](const SparsePart& part) {
+                           const int64_t offset = plan.c[static_cast<size_t>(part.copy)] + part.begin * plan.c_row;
+                           const EpilogueSteps steps = epilogue.bind(ctx, bias, {offset, plan.c_row, 0, 0});
+                           sparse_product(product.sparse, part, product.sparse.weights->view(),
+                                          rows_of_a(part.copy) + part.begin * lda, lda, c + offset, plan.c_row,
+                                          steps.view());
+                       });
+            continue;
+        }
         if (product.dot) {
             const int64_t step = std::max<int64_t>(1, 32768 / (plan.k * plan.n + 1));
             const int64_t parts = (plan.m + step - 1) / step;

@@ -6,6 +6,7 @@
 
 #include "graph/op.h"
 #include "ops/epilogue.h"
+#include "ops/shared/sparse.h"
 
 namespace linnet {
 
@@ -32,11 +33,13 @@ struct ProductF32 {
     bool dot = false;                      // rows times columns, without packing
     bool copy_a = false;                   // a's rows are not contiguous
     std::shared_ptr<const Tensor> packed;  // of a constant b, one after another
+    SparsePlan sparse;                     // of a constant b with many zeros, in the place of packed
     std::vector<int32_t> slot;             // per batch: which distinct b
     std::vector<int64_t> slot_b;           // per distinct b: its offset
     int64_t pack_size = 0;                 // floats in a packed b
     int64_t slots_at_once = 0;
-    size_t scratch = 0;  // bytes
+    size_t sparse_at = 0;  // bytes into the scratch
+    size_t scratch = 0;    // bytes
 };
 // Chooses the algorithm; `b` is the constant, if it is one.
 ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, int b);

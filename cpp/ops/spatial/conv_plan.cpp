@@ -1,7 +1,8 @@
-// Channels-last float convolution. Four ways: Winograd's for 3 x 3 filters where it pays (winograd.h), a plain GEMM
-// where a window is one contiguous run of the input (1x1 stride 1, or a kernel as large as the image), the depthwise
-// kernel, and the indirect GEMM for the rest. With up to four input channels the indirect GEMM takes whole kernel rows
-// as taps (kw * C contiguous floats), over a copy of the input that has its rows padded.
+// Channels-last float convolution. Five ways: Winograd's for 3 x 3 filters where it pays (winograd.h), a plain GEMM
+// where a window is one contiguous run of the input (1x1 stride 1, or a kernel as large as the image), the same with
+// a sparse matrix where 1x1 filters are mostly zeros, the depthwise kernel, and the indirect GEMM for the rest. With up
+// to four input channels the indirect GEMM takes whole kernel rows as taps (kw * C contiguous floats), over a copy of
+// the input that has its rows padded.
 #include "ops/spatial/conv_plan.h"
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "ops/epilogue.h"
 #include "ops/shared/product.h"
+#include "ops/shared/sparse.h"
 #include "ops/spatial/window.h"
 #include "ops/spatial/winograd.h"
 
@@ -21,7 +23,7 @@ using kernels::Kernels;
 
 constexpr int64_t kSerialWork = 1 << 17;  // multiply-adds below which threads cost more than they give
 
-enum class Path : uint8_t { gemm, indirect, depthwise, winograd };
+enum class Path : uint8_t { gemm, sparse, indirect, depthwise, winograd };
 
 struct ConvPlan {
     Path path = Path::indirect;
@@ -32,6 +34,7 @@ struct ConvPlan {
     kernels::Window window;                      // of the input as it is
     TapTable table;                              // over the padded copy, if there is one
     WinogradPlan winograd;                       // if that is the path
+    SparsePlan sparse;                           // if that is the path
     EpilogueProgram program;
     std::vector<float> zero;
     std::shared_ptr<const Tensor> packed;  // null: weights are packed in every run
@@ -40,13 +43,16 @@ struct ConvPlan {
     bool padded = false;                   // the input is copied with padded rows
     int64_t padded_width = 0, padded_elements = 0;
     size_t padded_at = 0;  // floats into the scratch
+    size_t tiles_at = 0;   // the same, of a sparse product's tiles
     int64_t row_block = 0, panel_block = 0;
     int64_t panels() const {
         const auto cols = static_cast<int64_t>(kernels::kernels().gemm_cols);
         return (n + cols - 1) / cols;
     }
     // The pixels of all images are rows of one product.
-    bool one_matrix() const { return path == Path::gemm && !program.per_batch() && gate == 0; }
+    bool one_matrix() const {
+        return (path == Path::gemm || path == Path::sparse) && !program.per_batch() && gate == 0;
+    }
 };
 
 int64_t kernel_taps(const kernels::Window& w) { return static_cast<int64_t>(w.taps()); }
@@ -114,9 +120,10 @@ void choose_blocks(ConvPlan& plan, int threads) {
     plan.panel_block = split.panel_step;
 }
 
-std::string algorithm_text(const ConvPlan& plan, bool merged, double winograd_cost) {
+std::string algorithm_text(const ConvPlan& plan, bool merged, double winograd_cost, const SparseChoice& sparse) {
     switch (plan.path) {
         case Path::gemm: return merged ? "GEMM, an image a row" : plan.gate ? "GEMM, the gate in its weights" : "GEMM";
+        case Path::sparse: return sparse.text();
         case Path::indirect: return merged ? "indirect GEMM over padded kernel rows" : "indirect GEMM";
         case Path::depthwise: return "depthwise";
         case Path::winograd: break;
@@ -154,11 +161,19 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     const int64_t all_taps = plan.taps;
     bool merged = false;
     double winograd_cost = 1;
+    SparseChoice sparse;
     if (plan.groups > 1 && plan.groups == plan.in_channels && plan.n == 1 && plan.window.kernel[0] == 1 &&
         plan.window.in[0] == 1 && plan.window.out[0] == 1 && plan.window.pad_begin[0] == 0) {
         plan.path = Path::depthwise;
     } else if (is_pointwise(plan.window)) {
         plan.path = Path::gemm;
+        const int64_t rows = plan.one_matrix() ? plan.images * plan.pixels : plan.pixels;
+        if (constant && plan.groups == 1) sparse = choose_sparse(ctx, 1, weight_layout(plan, false), rows);
+        if (sparse) {
+            plan.path = Path::sparse;
+            plan.sparse =
+                plan_sparse(ctx, 1, weight_layout(plan, false), sparse, rows, plan.images * plan.pixels / rows);
+        }
     } else if (constant && plan.groups == 1 && covers_image(plan.window)) {
         plan.path = Path::gemm;
         merged = true;
@@ -180,8 +195,14 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
     }
     plan.zero.assign(static_cast<size_t>(plan.path == Path::depthwise ? plan.in_channels : plan.k), 0.0f);
 
-    ctx.algorithm(algorithm_text(plan, merged, winograd_cost));
+    ctx.algorithm(algorithm_text(plan, merged, winograd_cost, sparse));
 
+    if (plan.path == Path::sparse) {
+        const size_t scaled = plan.gate ? plan.sparse.weights->values.size() * static_cast<size_t>(plan.images) : 0;
+        plan.tiles_at = (scaled + 15) / 16 * 16;
+        ctx.scratch((plan.tiles_at + static_cast<size_t>(plan.sparse.scratch())) * sizeof(float));
+        return made;
+    }
     size_t floats = 0;  // of packed weights
     if (plan.path == Path::depthwise) {
         floats = table.pack_depthwise_f32_size(static_cast<size_t>(all_taps), static_cast<size_t>(plan.in_channels));
@@ -259,6 +280,28 @@ void scale_weights(const ConvPlan& plan, const float* gate, const float* packed,
     });
 }
 
+void run_sparse_gemm(const RunContext& ctx, const ConvPlan& plan, const float* x, const float* bias, float* y,
+                     const Parallel& parallel, float* scratch) {
+    const SparseWeights& weights = *plan.sparse.weights;
+    const size_t count = weights.values.size();
+    if (plan.gate)  // the weights of each image: those of channel k times the gate's element k
+        parallel_for(parallel, plan.images, [&](int64_t image) {
+            const float* gate = ctx.input(plan.gate).as<float>() + image * plan.k;
+            float* to = scratch + static_cast<size_t>(image) * count;
+            for (size_t i = 0; i < count; ++i) {
+                const auto k = static_cast<int64_t>(weights.index[weights.blocks ? i / 4 : i]);
+                to[i] = k < plan.k ? weights.values[i] * gate[k] : 0.0f;
+            }
+        });
+    run_sparse(plan.sparse, parallel, scratch + plan.tiles_at, [&](const SparsePart& part) {
+        const int64_t row = part.copy * plan.pixels + part.begin;
+        const EpilogueSteps steps = plan.program.bind(ctx, bias, {row * plan.n, plan.n, 0, part.copy});
+        kernels::SparseB b = weights.view();
+        if (plan.gate) b.values = scratch + static_cast<size_t>(part.copy) * count;
+        sparse_product(plan.sparse, part, b, x + row * plan.k, plan.k, y + row * plan.n, plan.n, steps.view());
+    });
+}
+
 void run_depthwise(const RunContext& ctx, const ConvPlan& plan, const float* weights, const float* bias,
                    const Parallel& parallel) {
     const kernels::Window& w = plan.window;
@@ -314,6 +357,7 @@ void run_conv(RunContext& ctx) {
                         static_cast<double>(std::max<int64_t>(1, plan.taps * plan.k));
     const Parallel& parallel = work < kSerialWork ? serial : ctx.parallel();
     auto* scratch = reinterpret_cast<float*>(ctx.scratch());
+    if (plan.path == Path::sparse) return run_sparse_gemm(ctx, plan, x, bias, y, parallel, scratch);
     const float* weights = scratch;
     if (plan.packed) {
         weights = plan.packed->as<float>();

@@ -118,12 +118,22 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
 
     const bool constant = ctx.is_constant(at.w);
     plan.wide = ctx.input(at.w).dtype == DType::u8 || ctx.has_input(at.w_zero);
-    const std::string way = choose_path(plan, constant, ctx.threads);
+    std::string way = choose_path(plan, constant, ctx.threads);
+    if (plan.path == ConvPath::gemm && constant && plan.groups == 1 && !plan.wide && !plan.merged) {
+        const kernels::PackB layout{1, static_cast<size_t>(plan.k), static_cast<size_t>(plan.n), 0, 1, plan.k};
+        const int64_t rows = plan.images * plan.pixels;
+        if (const SparseChoice choice = choose_sparse(ctx, at.w, layout, rows)) {
+            plan.path = ConvPath::sparse;
+            plan.sparse = plan_sparse(ctx, at.w, layout, choice, rows, 1);
+            way = choice.text();
+        }
+    }
     plan.sums = plan.path == ConvPath::depthwise_sums || (plan.wide && plan.path != ConvPath::depthwise);
     ctx.algorithm(plan.wide ? way + ", nine-bit weights" : way);
     if (linear) read_bytes(ctx, plan);
     const Kernels& table = kernels::kernels();
-    if (plan.path != ConvPath::depthwise && plan.path != ConvPath::winograd) choose_blocks(plan, ctx.threads);
+    const bool dense = plan.path != ConvPath::sparse && plan.path != ConvPath::winograd;
+    if (dense && plan.path != ConvPath::depthwise) choose_blocks(plan, ctx.threads);
     plan.zeros = static_cast<size_t>(std::max<int64_t>(1, std::max(plan.k, plan.in_channels))) + kRunSlack;
     if (plan.path == ConvPath::depthwise_sums) {
         plan.packed_bytes = static_cast<size_t>(plan.all_taps * plan.in_channels) * sizeof(int16_t);
@@ -132,7 +142,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
                                                          static_cast<size_t>(plan.in_channels), plan.wide);
     } else if (plan.path == ConvPath::winograd) {
         plan.packed_bytes = table.pack_winograd_s8_size(static_cast<size_t>(plan.k), static_cast<size_t>(plan.n));
-    } else {
+    } else if (plan.path != ConvPath::sparse) {
         plan.packed_group = aligned(table.pack_b_s8_size(static_cast<size_t>(plan.taps), static_cast<size_t>(plan.k),
                                                          static_cast<size_t>(plan.columns())));
         plan.packed_bytes = plan.packed_group * static_cast<size_t>(plan.groups);
@@ -142,7 +152,9 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
     const auto take = [&](size_t size) { return std::exchange(scratch, scratch + aligned(size)); };
     const Tensor* w_zero = ctx.constant(at.w_zero);
     const bool depthwise_zero = plan.is_depthwise() && ctx.has_input(at.w_zero);
-    if (constant && (!depthwise_zero || w_zero)) {
+    if (plan.path == ConvPath::sparse) {
+        plan.packed_at = take(static_cast<size_t>(plan.sparse.scratch()) * sizeof(float));
+    } else if (constant && (!depthwise_zero || w_zero)) {
         std::string kind = cat("conv_s8 ", table.isa, ' ', static_cast<int>(plan.path), ' ', plan.groups, ' ',
                                plan.taps, ' ', plan.k, ' ', plan.columns(), ' ', plan.merged, ' ', plan.wide);
         for (int64_t i = 0; depthwise_zero && i < w_zero->count(); ++i) kind += cat(' ', int_at(*w_zero, i));

@@ -112,7 +112,7 @@ kernels::GemmS8 gemm_call(const Job& job, const Block& block, int32_t* buffer) {
     call.k = static_cast<size_t>(plan.k);
     const uint8_t* a = job.x + block.image * job.image_elements + block.group * plan.k;
     call.a = a;
-    if (plan.path == ConvPath::gemm) {
+    if (plan.path == ConvPath::gemm || plan.path == ConvPath::sparse) {
         call.lda = plan.groups > 1 ? plan.in_channels : plan.k;
         call.a = a + block.begin * call.lda;
     } else if (plan.runs) {
@@ -132,12 +132,11 @@ kernels::GemmS8 gemm_call(const Job& job, const Block& block, int32_t* buffer) {
     return call;
 }
 
-// Straight to the output.
-void run_block(const Job& job, const Block& block) {
+// As above, straight to the output.
+kernels::GemmS8 output_call(const Job& job, const Block& block, int32_t* buffer) {
     const ConvPlanS8& plan = job.plan;
     const int64_t column = block.group * plan.n;
     const int64_t offset = (block.image * plan.pixels + block.begin) * plan.filters + column;
-    int32_t buffer[TapTable::kBuffer];
     kernels::GemmS8 call = gemm_call(job, block, buffer);
     call.ldc = plan.filters;
     if (plan.linear) {
@@ -149,8 +148,32 @@ void run_block(const Job& job, const Block& block) {
     } else {
         call.c = job.ctx.output(0).as<int32_t>() + offset;
     }
+    return call;
+}
+
+void run_block(const Job& job, const Block& block) {
+    int32_t buffer[TapTable::kBuffer];
+    const kernels::GemmS8 call = output_call(job, block, buffer);
     kernels::kernels().gemm_s8(call, 0, call.m, static_cast<size_t>(block.panel_begin),
                                static_cast<size_t>(block.panel_end));
+}
+
+void run_sparse_gemm(const Job& job, const Parallel& parallel) {
+    const ConvPlanS8& plan = job.plan;
+    const SparseWeights& weights = *plan.sparse.weights;
+    auto* scratch = reinterpret_cast<float*>(job.ctx.scratch() + plan.packed_at);
+    run_sparse(plan.sparse, parallel, scratch, [&](const SparsePart& part) {
+        Block block;
+        block.begin = part.begin, block.end = part.begin + static_cast<int64_t>(part.rows);
+        kernels::SparseS8 call;
+        call.gemm = output_call(job, block, nullptr);
+        call.start = weights.start.data();
+        call.index = weights.index.data();
+        call.values = weights.bytes.data();
+        call.column_sums = weights.column_sums.data();
+        call.scratch = reinterpret_cast<uint32_t*>(part.scratch);
+        kernels::kernels().sparse_s8(call, 0, part.rows, part.group_begin, part.group_end);
+    });
 }
 
 // Through sums in memory.
@@ -263,7 +286,7 @@ void run(RunContext& ctx) {
     if (at.add >= 0 && ctx.has_input(at.add)) job.bytes.add = ctx.input(at.add).data;
     job.weights = ctx.scratch() + plan.packed_at;
     if (plan.packed) job.weights = static_cast<const std::byte*>(plan.packed->data);
-    else
+    else if (plan.path != ConvPath::sparse)
         pack_weights(plan, ctx.input(at.w), ctx.has_input(at.w_zero) ? &ctx.input(at.w_zero) : nullptr,
                      ctx.scratch() + plan.packed_at);
     if (plan.padded) {
@@ -282,6 +305,7 @@ void run(RunContext& ctx) {
         call.bytes = job.bytes;
         run_winograd_s8(plan.winograd, call, job.x, job.columns.zero, parallel, ctx.scratch() + plan.sums_at);
     } else if (plan.path == ConvPath::depthwise) run_depthwise(job, parallel);
+    else if (plan.path == ConvPath::sparse) run_sparse_gemm(job, parallel);
     else run_blocks(job, parallel);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "ops/shared/sparse.h"
 #include "ops/spatial/conv_plan_s8.h"
 #include "ops/spatial/window.h"
 #include "ops/spatial/winograd_s8.h"
@@ -13,11 +14,12 @@ namespace linnet {
 
 enum class ConvPath : uint8_t {
     gemm,
+    sparse,  // a GEMM without the zeros of its weights
     indirect,
     winograd,
     depthwise,
-    depthwise_sums
-};  // the last: int32 results, or 3-D
+    depthwise_sums  // int32 results, or 3-D
+};
 
 // What depends on the scales, zero points and bias: by column.
 struct ConvColumns {
@@ -51,6 +53,7 @@ struct ConvPlanS8 {
     // Bytes into the scratch.
     size_t packed_at = 0, padded_at = 0, rows_at = 0, sums_at = 0, bias_at = 0, scale_at = 0, zero_at = 0;
     WinogradS8Plan winograd;  // if that is the path
+    SparsePlan sparse;        // the same
     bool fixed = false;       // the columns are known:
     std::vector<int32_t> bias;
     std::vector<float> scale;

@@ -161,14 +161,25 @@ LINNET_INLINE Taps load_taps(const uint8_t* const* p, ptrdiff_t at) {
 LINNET_INLINE Taps load_one_tap(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 LINNET_INLINE Taps tap_flip(bool flip) { return _mm256_set1_epi16(flip ? 128 : 0); }
 LINNET_INLINE i32 dot_taps(i32 acc, Taps x, TapWeights w) { return dot2(acc, x, w); }
-// The operands the other way round: words of a, and one word of b for all lanes.
-LINNET_INLINE DotA dot_a_words(const void* p) {
+
+// Four products a lane, of words of a and one word of b for all lanes; bytes widened, even and odd ones.
+struct WordsA {
+    __m256i even, odd;
+};
+struct WordB {
+    __m256i even, odd;
+};
+LINNET_INLINE WordsA dot_a_words(const void* p) {
     const __m256i v = _mm256_loadu_si256((const __m256i*)p);
     return {_mm256_and_si256(v, _mm256_set1_epi16(255)), _mm256_srli_epi16(v, 8)};
 }
-LINNET_INLINE DotB dot_b_word(uint32_t x) {
+LINNET_INLINE WordB dot_b_word(uint32_t x) {
     const __m256i v = _mm256_set1_epi32((int)x);
     return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
+}
+LINNET_INLINE i32 dot4(i32 acc, WordsA a, WordB b) {
+    const __m256i sums = _mm256_add_epi32(_mm256_madd_epi16(a.even, b.even), _mm256_madd_epi16(a.odd, b.odd));
+    return (i32)_mm256_add_epi32((__m256i)acc, sums);
 }
 
 }  // namespace linnet::kernels::avx2

@@ -56,7 +56,7 @@ static __attribute__((noinline)) void sparse_s8_tile(const SparseS8& g, const in
             unroll<4>(LINNET_LAMBDA(c) {
                 uint32_t x;
                 __builtin_memcpy(&x, value + 4 * c, 4);
-                const DotB w = dot_b_word(x);
+                const auto w = dot_b_word(x);
                 unroll<NV>(LINNET_LAMBDA(v) { acc[c][v] = dot4(acc[c][v], av[v], w); });
             });
         }

@@ -105,7 +105,8 @@ static __attribute__((noinline)) void bits_tile(const GemmBits& g, const Program
             const size_t at = block * gemm_nr + j / gemm_nv * scales + j % gemm_nv * lanes;
             const f32 s = load(scale + at);
             if (zero || scaled) {
-                const f32 z = zero ? load(zero + at) + offset : offset;
+                f32 z = zero ? load(zero + at) + offset : offset;
+                keep(z);  // a product that is shared by columns would be rounded, one that is not may be fused
                 unroll<MR>(LINNET_LAMBDA(i) { sum[i][j] = sum[i][j] - z * splat(g.sums[(row + i) * blocks + block]); });
             }
             unroll<MR>(LINNET_LAMBDA(i) { total[i][j] = fma(sum[i][j], s, total[i][j]); });

@@ -1,3 +1,4 @@
+// What sparse.h says: counting zeros and blocks, the cost of leaving them out, packing and the split of the work.
 #include "ops/shared/sparse.h"
 
 #include <algorithm>

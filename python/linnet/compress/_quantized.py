@@ -124,8 +124,9 @@ class Quantized:
         if self.kept_float:
             rows = [[x.name, x.op, x.reason] for x in self.kept_float]
             sections.append(Section("Kept float", parts=[Table(["layer", "operator", "why"], rows)]))
-        head = ["layer", "operator", "quantized", "SQNR", "alone"]
+        head = ["layer", "operator", "quantized", "SQNR", *(["alone"] if alone else [])]
         rows = [[x.name, x.op, "yes" if x.quantized else "no", _db(x.sqnr), _db(x.alone)] for x in self.layers]
+        rows = [row[: len(head)] for row in rows]
         sections.append(Section("Layers", parts=[Table(head, rows)]))
         return sections
 

@@ -56,6 +56,7 @@ def test_digits_are_read(method: str) -> None:
     pictures = list(model_input(digits.images)[:, None])
     done = quantize(MODEL, pictures[:100], method=method, labels=digits.labels[100:], evaluation_data=pictures[100:])
     before, after = done.metrics
+    print("digits", method, before, after)
     assert before is not None
     assert after is not None
     assert before >= 0.98
@@ -116,6 +117,7 @@ def test_mnist_digits_are_read(
     test = [p.reshape(shape) for p in pictures[:count]]
     train = [p.reshape(shape) for p in pictures[9000:9200]]
     done = quantize(asset(file), train, method=method, labels=labels[:count], evaluation_data=test)
+    print(file, method, *done.metrics)
     assert all(layer.quantized for layer in done.layers)
     assert done.metrics[0] is not None
     assert done.metrics[1] is not None
@@ -153,6 +155,7 @@ def test_captchas_are_read(asset: Asset) -> None:
         return sum(a == b for a, b in zip(texts(run, 500), labels[100:500], strict=True)) / 400
 
     done = quantize(path, [p[None] for p in pictures[:100]], method="percentile", metric=right)
+    print("captchas", *done.metrics)
     assert all(layer.quantized for layer in done.layers)
     assert done.metrics[0] is not None
     assert done.metrics[1] is not None
@@ -253,6 +256,7 @@ def test_faces_are_found(file: str, size: Any, find: Any, method: str, least: fl
         return 2 * float(hits) / (len(found) + len(expected))
 
     done = quantize(path, [picture(p) for p in others], method=method, metric=agreement)
+    print(path.name, method, *done.metrics)
     assert all(layer.quantized for layer in done.layers)
     assert done.metrics[0] == 1
     assert done.metrics[1] is not None
@@ -296,8 +300,11 @@ def test_text_is_found(asset: Asset) -> None:
     assert done.metrics[1] >= 0.97
     assert len(done.kept_float) <= 0.2 * len(done.layers)
     result = linnet.InferenceSession(done.model.SerializeToString())
-    unseen = prepared(image.open(asset(f"{pages}/ch_en_num.jpg")), 416)
-    assert agreement(lambda feeds: result.run(None, feeds), [unseen]) >= 0.95
+    unseen = agreement(
+        lambda feeds: result.run(None, feeds), [prepared(image.open(asset(f"{pages}/ch_en_num.jpg")), 416)]
+    )
+    print("text", done.metrics[1], "unseen", unseen, "float", len(done.kept_float), "of", len(done.layers))
+    assert unseen >= 0.95
 
 
 def test_small_pictures_are_classified_alike(asset: Asset) -> None:
@@ -322,5 +329,7 @@ def test_small_pictures_are_classified_alike(asset: Asset) -> None:
     wanted, found = (np.concatenate([model(piece) for piece in test]) for model in (before, after))
     ordered = np.sort(wanted, axis=1)
     sure = ordered[:, -1] - ordered[:, -2] > 1
+    alike = wanted.argmax(1) == found.argmax(1)
+    print("samplenet", done.metrics[1], "dB, alike", alike.mean(), "of the sure", sure.mean(), alike[sure].mean())
     assert sure.sum() > 100
-    assert (wanted.argmax(1) == found.argmax(1))[sure].mean() >= 0.997
+    assert alike[sure].mean() >= 0.997

@@ -21,7 +21,7 @@ from linnet.compress._select import Layer
 
 Array = npt.NDArray[np.generic]
 
-LEAST = 256
+LEAST = 512
 """Tensors of fewer weights are only coded when they are asked for: they are a small part of a file, and sensitive."""
 
 NIBBLE = 16

@@ -46,7 +46,11 @@ bool move_weights(const Graph& graph, NodeId id, Patch& patch) {
     last.op = dequantize.op;
     last.inputs = dequantize.inputs;
     last.attributes = dequantize.attributes;
-    if (scale->rank() == 1 && bytes->rank() > 0) {
+    if (scale->count() == 1) {
+        last.attributes.erase("axis");
+    } else if (scale->rank() != 1) {
+        return false;
+    } else {
         const int64_t axis = normal_axis(dequantize.attributes.i("axis", 1), bytes->rank());
         const auto moved = moved_axis(node, bytes->shape, result.shape, axis);
         if (!moved) return false;

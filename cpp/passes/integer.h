@@ -58,6 +58,8 @@ bool float_products(const Graph& graph, NodeId id, Patch& patch);
 bool dequantize_later(const Graph& graph, NodeId id, Patch& patch);
 // Operators of com.microsoft on bytes become their QDQ form.
 bool unfold_qlinear(const Graph& graph, NodeId id, Patch& patch);
+// A simplification: constant weights take their order of axes before DequantizeLinear.
+bool move_weights(const Graph& graph, NodeId id, Patch& patch);
 // Notes in `float_nodes` of the graph why operators between DequantizeLinear and QuantizeLinear stay float.
 bool explain_float_nodes(Graph& graph);
 

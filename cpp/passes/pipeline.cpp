@@ -22,8 +22,11 @@ bool operator_lower(const Graph& graph, NodeId id, Patch& patch) {
 
 // What a model means, in fewer and clearer nodes.
 constexpr Pass kSimplify[] = {
-    {.name = "fold_constants", .run = fold_constants},        {.name = "inline_if", .rule = inline_if},
-    {.name = "operator_simplify", .rule = operator_simplify}, {.name = "merge_equal", .run = merge_equal},
+    {.name = "fold_constants", .run = fold_constants},
+    {.name = "inline_if", .rule = inline_if},
+    {.name = "operator_simplify", .rule = operator_simplify},
+    {.name = "move_weights", .rule = move_weights},
+    {.name = "merge_equal", .run = merge_equal},
     {.name = "remove_unused", .run = remove_unused},
 };
 

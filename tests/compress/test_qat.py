@@ -19,8 +19,12 @@ from linnet._cli._inspect import _INTEGER
 X = np.random.default_rng(7).normal(size=(2, 4, 12, 12)).astype(np.float32)
 
 
-def tf2onnx_style() -> onnx.ModelProto:
-    """Float weights, quantized to int8 and back in the graph; NHWC input; int8 activations; biases in float."""
+def tf2onnx_style(channels_last_weights: bool = False) -> onnx.ModelProto:
+    """Float weights, quantized to int8 and back in the graph; NHWC input; int8 activations; biases in float.
+
+    With ``channels_last_weights`` they are [height, width, inputs, outputs], and Reshape (of depthwise ones) and
+    Transpose stand between DequantizeLinear and Conv.
+    """
     b = Builder(["n", 12, 12, 4])
     rng = b.rng
 
@@ -34,7 +38,14 @@ def tf2onnx_style() -> onnx.ModelProto:
     def conv(x: str, inputs: int, outputs: int, groups: int, out_scale: float) -> str:
         weight = rng.normal(0, 0.3, (outputs, inputs // groups, 3, 3)).astype(np.float32)
         scales = np.abs(weight).max((1, 2, 3)) / 127
-        held = pair(b.constant(weight), scales, np.int8, axis=0)
+        if channels_last_weights:
+            last = weight.transpose(2, 3, 0, 1) if groups > 1 else weight.transpose(2, 3, 1, 0)
+            held = pair(b.constant(last), scales, np.int8, axis=2 if groups > 1 else 3)
+            if groups > 1:
+                held = b.node("Reshape", held, b.constant(np.array([3, 3, 1, outputs])))
+            held = b.node("Transpose", held, perm=[3, 2, 0, 1])
+        else:
+            held = pair(b.constant(weight), scales, np.int8, axis=0)
         bias = b.constant(rng.normal(0, 0.1, outputs).astype(np.float32))
         return pair(b.node("Relu", b.node("Conv", x, held, bias, pads=[1] * 4, group=groups)), out_scale, np.int8, -128)
 
@@ -48,6 +59,10 @@ def tf2onnx_style() -> onnx.ModelProto:
     y = b.node("MatMul", y, pair(b.constant(dense), np.abs(dense).max() / 127, np.int8))
     y = b.node("Add", y, b.constant(rng.normal(size=10).astype(np.float32)))
     return b.model(pair(y, 0.05, np.int8, 0))
+
+
+def channels_last_weights() -> onnx.ModelProto:
+    return tf2onnx_style(channels_last_weights=True)
 
 
 def torch_export() -> onnx.ModelProto:
@@ -93,7 +108,7 @@ def torch_export() -> onnx.ModelProto:
     return onnx.load_from_string(file.getvalue())
 
 
-@pytest.mark.parametrize("made", [tf2onnx_style, torch_export])
+@pytest.mark.parametrize("made", [tf2onnx_style, channels_last_weights, torch_export])
 def test_it_runs_as_integers(made: Any) -> None:
     model = made()
     assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= {node.op_type for node in model.graph.node}
@@ -116,7 +131,7 @@ def test_it_runs_as_integers(made: Any) -> None:
     reference = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (want,), (got,) = (s.run(None, {given.name: x}) for s in (reference, session))
     last = next(n for n in reversed(model.graph.node) if n.op_type == "DequantizeLinear")
-    scale = next(t for t in model.graph.initializer if t.name == last.input[1]) if made is tf2onnx_style else None
+    scale = next(t for t in model.graph.initializer if t.name == last.input[1]) if made is not torch_export else None
     step = float(onnx.numpy_helper.to_array(scale)) if scale is not None else float(np.ptp(want)) / 64
     assert np.abs(got - want).max() <= 1.01 * step
     assert np.ptp(want) > 4 * step

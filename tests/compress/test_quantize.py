@@ -327,6 +327,17 @@ def sensitive() -> onnx.ModelProto:
     return model(nodes, values, {"x": [1, 16]}, {"y": [1, 16]})
 
 
+def test_the_noise_that_is_allowed_is_kept() -> None:
+    made = sensitive()
+    data = samples(made, 20)
+    plain, done = (
+        quantize(made, data, per_channel=False, metric="sqnr", allowed_loss=loss).metrics[1] for loss in (1.0, 0.001)
+    )
+    assert plain is not None
+    assert done is not None
+    assert 0 < plain < 30 <= done < 100
+
+
 def test_the_layer_that_costs_most_stays_float() -> None:
     made = sensitive()
     data = samples(made, 50)

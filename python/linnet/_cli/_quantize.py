@@ -87,7 +87,8 @@ def add_parser(commands: Any) -> None:
         "--max-loss",
         type=_common.share,
         metavar="LOSS",
-        help="of the metric, such as 0.3%% or 0.003: the fewest layers stay float with which this is kept",
+        help="of the metric, such as 0.3%% or 0.003: the fewest layers stay float with which this is kept; of sqnr it "
+        "is the share of noise in the outputs, where 1%% is 20 dB",
     )
     better.add_argument(
         "--labels", metavar="FILE", help="of the data, .npy or .npz: the metric is the accuracy (top 1)"

@@ -80,7 +80,8 @@ class Static:
         axes: dict[str, int] = {}
         if options.bias_correction:
             for node in self._all.layers:
-                axes.setdefault(node.input[0], 1 if node.op_type == "Conv" else -1)
+                if node.op_type != "ConvTranspose":  # whose shift is not known
+                    axes.setdefault(node.input[0], 1 if node.op_type == "Conv" else -1)
         session = _graph.open_core(self._model, values, options.threads)
         calibrator = _core.Calibrator(session, values, {name: axis for name, axis in axes.items() if name in values})
         count = 0

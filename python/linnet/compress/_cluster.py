@@ -21,7 +21,7 @@ from linnet.compress._select import Layer
 
 Array = npt.NDArray[np.generic]
 
-LEAST = 1024
+LEAST = 512
 """Tensors of fewer weights are only coded when they are asked for: they are a small part of a file, and sensitive."""
 
 NIBBLE = 16
@@ -216,6 +216,14 @@ def _nodes(names: _graph.Graph, name: str, coded: Coded, sixteen: str) -> Iterat
     yield helper.make_node("Gather", [book, index], [name], axis=0)
 
 
+_PLACES = {
+    "Gather": (0,),
+    "DequantizeLinear": (0,),
+    **dict.fromkeys(["LSTM", "GRU", "RNN"], (1, 2, 3)),
+}
+"""Where operators that are no convolution or product take what can be coded."""
+
+
 def _chosen(
     graph: onnx.GraphProto, wanted: Iterable[str] | None, exclude: Iterable[str]
 ) -> tuple[list[Layer], dict[str, str]]:
@@ -224,10 +232,8 @@ def _chosen(
     known = _layers.initializers(graph)
     outputs = {value.name for value in graph.output}
     for node in graph.node:
-        for place in {"Gather": [0], "LSTM": [1, 2], "GRU": [1, 2], "RNN": [1, 2], "DequantizeLinear": [0]}.get(
-            node.op_type, []
-        ):
-            tensor = known.get(node.input[place])
+        for place in _PLACES.get(node.op_type, ()):
+            tensor = known.get(node.input[place]) if place < len(node.input) else None
             fits = tensor is not None and (
                 tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
                 if node.op_type == "DequantizeLinear"
@@ -239,7 +245,7 @@ def _chosen(
             axis = 0 if node.op_type != "DequantizeLinear" else _layers.attribute(node, "axis", 1) % max(len(shape), 1)
             axis = axis if node.op_type != "DequantizeLinear" or _per_axis(known, node) else 0
             if len(shape) >= 2:
-                name = tensor.name if place == 2 else node.name or node.output[0]
+                name = tensor.name if place >= 2 else node.name or node.output[0]
                 found[tensor.name] = Layer(name, node.op_type, node.op_type, tensor.name, shape, axis, 1)
     every = [layer for layer in found.values() if layer.weight not in outputs]
     chosen, kept = _select.chosen(every, ["*"] if wanted is None and every else wanted, exclude)

@@ -19,10 +19,17 @@ UserMetric = Callable[[Run], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """A name and a function of a model. ``limited``: losing ``allowed_loss`` of it is what may be lost."""
+    """A name and a function of a model; ``decibels``: it is a signal to noise ratio."""
 
     name: str
     measure: UserMetric
+    decibels: bool = False
+
+    def least(self, before: float, loss: float) -> float:
+        """What must be left of ``before`` when ``loss`` may be lost; in decibels that is the noise's share of power."""
+        if self.decibels:
+            return decibels(1.0, loss)
+        return before - loss
 
 
 def accuracy(samples: Iterable[Feeds], labels: Any, output: int = 0) -> Metric:
@@ -74,7 +81,7 @@ def signal_to_noise(samples: Iterable[Feeds], reference: Run) -> Metric:
                 noise += float(np.square(np.subtract(y, x, dtype=np.float64)).sum())
         return decibels(signal, noise)
 
-    return Metric("SQNR", measure)
+    return Metric("SQNR", measure, decibels=True)
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -97,6 +97,8 @@ def find(graph: Graph, floats: Collection[str], enabled: Collection[str], left_o
     nodes = list(graph.proto.node)
     for node in nodes:
         if node.op_type in LAYERS and node.name in enabled:
+            if node.op_type == "MatMul" and not any(graph.is_constant(name) for name in node.input):
+                continue  # of two computed values, as in attention: that is faster in float, as one step
             reason = layer_reason(graph, node, floats)
             if reason is None:
                 places.layers.append(node)
@@ -114,7 +116,7 @@ def find(graph: Graph, floats: Collection[str], enabled: Collection[str], left_o
         ends = [places.out.get(name, name) for name in results]
         operands = list(node.input[:1])
         if node.name in layers:
-            operands = list(node.input[:2]) if node.op_type == "MatMul" else operands
+            operands = [n for n in node.input[:2] if not graph.is_constant(n)] if node.op_type == "MatMul" else operands
         elif node.name not in givers or not any(name in wanted for name in ends):
             continue
         elif results[0] in places.root:

@@ -12,7 +12,7 @@ from linnet.compress import _graph, _layers
 
 WEIGHTS = {
     **dict.fromkeys(["Conv", "ConvTranspose", "Gemm", "MatMul"], (1,)),
-    **dict.fromkeys(["LSTM", "GRU", "RNN"], (1, 2)),
+    **dict.fromkeys(["LSTM", "GRU", "RNN"], (1, 2, 3)),
     "DequantizeLinear": (0,),
 }
 """Where operators take their weights."""

@@ -9,23 +9,25 @@
 
 namespace linnet::kernels::LINNET_ISA {
 
-constexpr size_t dot_group = dot_nr * 4;      // bytes of a group of weights
-constexpr size_t dot_window = (size_t)lanes;  // groups of A that extra steps choose from
+constexpr size_t dot_group = dot_nr * 4;  // bytes of a group of weights
+// Groups of A that an extra step chooses from. They lie in one piece (next_piece), which may end before a last group of
+// less than four k.
+constexpr size_t dot_window = (size_t)lanes;
 
+// Of one vector of columns.
 struct ExtraStep {
-    int8_t weights[dot_group];
-    uint8_t group[dot_nr];  // of the window, for each column
-    uint32_t first;         // group of the window, counted through the panel
-    uint32_t count;         // groups of it that there are
-    uint32_t unused[2];
+    int8_t weights[lanes * 4];
+    uint8_t group[lanes];  // of the window, for each column
+    uint32_t first;        // group of the window, counted through the panel
+    uint32_t count;        // groups of it that there are
 };
 
 LINNET_INLINE size_t dot_groups(size_t taps, size_t k) { return taps * ((k + 3) / 4); }
-LINNET_INLINE size_t extra_room(size_t groups) { return groups * dot_group / sizeof(ExtraStep); }
 
-// A panel: column sums; the number of extra steps, or -1 for two passes; the groups, [dot_nr][4] bytes each; the extra
-// steps, or the second addends.
+// A panel: column sums; for each vector the number of extra steps, or -1 for two passes; the groups, [dot_nr][4] bytes
+// each; half of the rest for the extra steps of each vector, or all of it for the second addends.
 LINNET_INLINE size_t dot_panel_bytes(size_t taps, size_t k) { return 2 * dot_group * (1 + dot_groups(taps, k)); }
+LINNET_INLINE size_t extra_bytes(size_t groups) { return groups * dot_group / (size_t)dot_nv; }
 
 static size_t pack_b_s8_size(size_t taps, size_t k, size_t n) noexcept {
     return (n + dot_nr - 1) / dot_nr * dot_panel_bytes(taps, k);
@@ -37,12 +39,12 @@ LINNET_INLINE int pair_excess(int a, int b) {
     return a < 0 && b < 0 && a + b < -128 ? a + b + 128 : 0;
 }
 
-// Moves what is too much in `count` groups to extra steps, of which the panel has `used`. Returns how many it has then;
-// those beyond `room` are only counted.
+// Moves what is too much in `count` groups of a vector to extra steps, of which it has `used`. Returns how many it has
+// then; those beyond `room` are only counted.
 static __attribute__((noinline)) size_t split_window(int8_t* w, uint32_t first, size_t count, ExtraStep* extra,
                                                      size_t used, size_t room) noexcept {
     size_t most = used;
-    for (size_t c = 0; c < dot_nr; ++c) {
+    for (size_t c = 0; c < (size_t)lanes; ++c) {
         size_t at = used;
         for (size_t g = 0; g < count; ++g) {
             int8_t* q = w + g * dot_group + c * 4;
@@ -50,7 +52,7 @@ static __attribute__((noinline)) size_t split_window(int8_t* w, uint32_t first, 
             if (rest[0] == 0 && rest[1] == 0) continue;
             if (at < room) {
                 ExtraStep& e = extra[at];
-                if (at == most) e = ExtraStep{{}, {}, first, (uint32_t)count, {}};
+                if (at == most) e = ExtraStep{{}, {}, first, (uint32_t)count};
                 e.group[c] = (uint8_t)g;
                 for (int i = 0; i < 2; ++i) {
                     e.weights[c * 4 + 2 * i + 1] = (int8_t)rest[i];
@@ -64,7 +66,8 @@ static __attribute__((noinline)) size_t split_window(int8_t* w, uint32_t first, 
 }
 
 static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept {
-    const size_t per_tap = dot_groups(1, s.k), groups = s.taps * per_tap, room = extra_room(groups);
+    const size_t per_tap = dot_groups(1, s.k), groups = s.taps * per_tap,
+                 room = extra_bytes(groups) / sizeof(ExtraStep);
     for (size_t p = panel_begin; p < panel_end; ++p) {
         int8_t* const panel = (int8_t*)out + p * dot_panel_bytes(s.taps, s.k);
         const size_t n0 = p * dot_nr, cols = s.n - n0 < dot_nr ? s.n - n0 : dot_nr;
@@ -80,15 +83,21 @@ static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_b
         };
         pack();
         for (size_t i = 0; i < groups * dot_group; ++i) head[i % dot_group / 4] += first[i];
-        size_t extra = 0;
-        for (size_t t = 0; t < s.taps; ++t)
-            for (size_t g = 0; g < per_tap; g += dot_window) {
-                const size_t at = t * per_tap + g, count = per_tap - g < dot_window ? per_tap - g : dot_window;
-                extra = split_window(first + at * dot_group, (uint32_t)at, count, (ExtraStep*)second, extra, room);
-            }
-        head[dot_nr] = (int32_t)extra;
-        if (extra > room) {
-            head[dot_nr] = -1;
+        bool fits = true;
+        for (size_t j = 0; j < (size_t)dot_nv; ++j) {
+            size_t extra = 0;
+            for (size_t t = 0; t < s.taps; ++t)
+                for (size_t g = 0, count; g < per_tap; g += count) {
+                    const size_t at = t * per_tap + g, end = g < s.k / 4 ? s.k / 4 : per_tap;
+                    count = end - g < dot_window ? end - g : dot_window;
+                    extra = split_window(first + at * dot_group + j * lanes * 4, (uint32_t)at, count,
+                                         (ExtraStep*)(second + j * extra_bytes(groups)), extra, room);
+                }
+            head[dot_nr + j] = (int32_t)extra;
+            fits = fits && extra <= room;
+        }
+        if (!fits) {
+            for (size_t j = 0; j < (size_t)dot_nv; ++j) head[dot_nr + j] = -1;
             pack();
             for (size_t i = 0; i < groups * dot_group; ++i) {
                 second[i] = (int8_t)(first[i] / 2);
@@ -104,12 +113,15 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     const GemmS8& g = *t.g;
     const int8_t* const panel = (const int8_t*)g.b + t.panel * t.panel_bytes;
     const int8_t* b = panel + 2 * dot_group;
-    const size_t second = dot_groups(g.taps, g.k) * dot_group;
-    int32_t extras;
-    __builtin_memcpy(&extras, panel + dot_group, sizeof extras);
-    const size_t passes_end = extras < 0 ? 2 * second : second;
-    const ExtraStep* extra = (const ExtraStep*)(b + second);
-    const ExtraStep* const extra_end = extra + (extras < 0 ? 0 : extras);
+    const size_t groups = dot_groups(g.taps, g.k), second = groups * dot_group;
+    int32_t extras[dot_nv];
+    __builtin_memcpy(extras, panel + dot_group, sizeof extras);
+    const size_t passes_end = extras[0] < 0 ? 2 * second : second;
+    const ExtraStep *extra[dot_nv], *extra_end[dot_nv];
+    unroll<dot_nv>(LINNET_LAMBDA(j) {
+        extra[j] = (const ExtraStep*)(b + second + j * extra_bytes(groups));
+        extra_end[j] = extra[j] + (extras[j] < 0 ? 0 : extras[j]);
+    });
     i32 acc[MR][dot_nv];
     unroll<dot_nv>(LINNET_LAMBDA(j) {
         const i32 first = load_i(t.first + j * lanes);
@@ -136,19 +148,18 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
                 });
             }
         }
-        for (; extra < extra_end && extra->first < group + n / 4; ++extra) {
-            DotB bv[dot_nv], choice[dot_nv];
-            unroll<dot_nv>(LINNET_LAMBDA(j) {
-                bv[j] = dot_b(extra->weights + j * lanes * 4);
-                choice[j] = (DotB)widen(extra->group + j * lanes);
-            });
-            const size_t q = (extra->first - group) * 4;
-            const DotB there = mask_n(extra->count);
-            unroll<MR>(LINNET_LAMBDA(i) {
-                const DotA av = dot_a_window(at[i] + q, there);
-                unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_pairs(acc[i][j], choose_groups(av, choice[j]), bv[j]); });
-            });
-        }
+        unroll<dot_nv>(LINNET_LAMBDA(j) {
+            for (const ExtraStep*& e = extra[j]; e < extra_end[j] && e->first < group + n / 4; ++e) {
+                const DotB bv = dot_b(e->weights), choice = (DotB)widen(e->group);
+                const size_t q = (e->first - group) * 4;
+                const bool whole = e->count == dot_window;
+                const DotB there = mask_n(e->count);
+                unroll<MR>(LINNET_LAMBDA(i) {
+                    const DotA av = whole ? dot_b(at[i] + q) : dot_a_window(at[i] + q, there);
+                    multiply_pairs(acc[i][j], choose_groups(av, choice), bv);
+                });
+            }
+        });
         b += n / 4 * dot_group;
         group += n / 4;
     }

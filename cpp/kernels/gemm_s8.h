@@ -27,6 +27,12 @@ static void gemm_s8(const GemmS8& g, size_t row_begin, size_t row_end, size_t pa
     const size_t height = rows / tiles, taller = rows % tiles, several = dot_panels(rows);
     int32_t first_of[4 * dot_nr];
     t.first = first_of;
+    t.whole_rows = !g.offsets && g.taps == 1 && t.flip == 0 && g.k % dot_unit == 0;
+#ifdef LINNET_DOT_PAIRS
+    // Sums of a few tiles become bytes together.
+    constexpr size_t sums_rows = 32;
+    alignas(64) int32_t sums[sums_rows * dot_nr];
+#endif
     for (size_t first = 0; first < tiles; first += block) {
         const size_t last = first + block < tiles ? first + block : tiles;
         size_t np = 1;
@@ -35,9 +41,20 @@ static void gemm_s8(const GemmS8& g, size_t row_begin, size_t row_end, size_t pa
             first_sums(t, np, first_of);
             const size_t left = g.n - t.panel * dot_nr, cols = left < np * dot_nr && np == 1 ? left : np * dot_nr;
             const DotFn tall = pick_dot(height + 1, cols), low = pick_dot(height, cols);
+            [[maybe_unused]] size_t waiting = 0;  // rows of sums
             for (size_t i = first; i < last; ++i) {
                 t.row = row_begin + i * height + (i < taller ? i : taller);
+#ifdef LINNET_DOT_PAIRS
+                t.sums = sums + waiting * dot_nr;
                 (i < taller ? tall : low)(t);
+                waiting += height + (i < taller);
+                if (waiting + dot_mr <= sums_rows && i + 1 < last) continue;
+                t.row += height + (i < taller) - waiting;
+                store_block(t, waiting, dot_nr, sums, dot_nr);
+                waiting = 0;
+#else
+                (i < taller ? tall : low)(t);
+#endif
             }
         }
     }

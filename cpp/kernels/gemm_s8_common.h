@@ -38,6 +38,8 @@ struct DotArgs {
     int32_t zero;     // the zero point of the bytes turned
     size_t row, panel, panel_bytes;
     const int32_t* first;  // what the sums of the panel start from
+    bool whole_rows;       // each row of A is one piece, read in place
+    int32_t* sums;         // where tiles that leave their sums to gemm_s8 put them
 };
 
 // Rows of ld sums, scratch and readable to the vector in which the columns end, to where they belong in c.
@@ -117,7 +119,6 @@ constexpr size_t dot_unit = 4;
 struct DotRows {
     const DotArgs* t;
     size_t rows;
-    bool copies;      // never in place
     uint8_t* turned;  // [rows][dot_chunk]
     size_t tap = 0, k = 0;
     bool in_place = false;  // this piece; its bytes are not turned
@@ -128,7 +129,7 @@ static __attribute__((noinline)) size_t next_piece(DotRows& p, const uint8_t** a
     const GemmS8& g = *p.t->g;
     const size_t padded = (g.k + 3) & ~(size_t)3;
     if (p.tap >= g.taps || g.k == 0) return 0;
-    const bool turns = p.copies || (dot_unit == 4 && p.t->flip != 0);
+    const bool turns = dot_unit == 4 && p.t->flip != 0;
     size_t n = 0;
     p.in_place = false;
     if (4 * padded <= dot_chunk && (turns || g.k % dot_unit != 0)) {  // several taps together

@@ -1,108 +1,127 @@
 // The int8 tile for AVX2, whose multiplication of bytes, u8 by s8, adds two neighbouring products in 16 bits, with
-// saturation. While packing, each panel is given the way that is exact for its weights:
-//  - No pair of weights of one sign exceeds 128 = 32767 / 255 in sum: bytes are multiplied as they are.
-//  - Where a few pairs do, the part above goes into an extra group, multiplied by the same bytes of A a second time.
-//  - Where many do, weights are widened to 16 bits in the loop, and A once for each tile.
+// saturation: exact where no pair of weights of one sign exceeds 128 = 32767 / 255 in sum. The part above that goes
+// into extra steps, in each of which a column multiplies any one of eight neighbouring groups of A a second time. A
+// panel whose extra steps would take longer is given as two addends for each weight, at most 64 in size, and so two
+// passes.
 #pragma once
 
 #include "kernels/gemm_s8_common.h"
 
 namespace linnet::kernels::LINNET_ISA {
 
-LINNET_INLINE size_t dot_groups(size_t taps, size_t k) { return taps * ((k + 3) / 4); }
-// With more extra groups than these, widening is faster.
-LINNET_INLINE size_t extra_room(size_t groups) { return groups / 4; }
+constexpr size_t dot_group = dot_nr * 4;  // bytes of a group of weights
+// Groups of A that an extra step chooses from. They lie in one piece (next_piece), which may end before a last group of
+// less than four k.
+constexpr size_t dot_window = (size_t)lanes;
 
-// A panel begins with its column sums, then comes this, as long as a group.
-struct PanelHead {
-    int32_t extra;  // number of extra groups, or -1: to be widened
-    int32_t unused[15];
+// Of one vector of columns.
+struct ExtraStep {
+    int8_t weights[lanes * 4];
+    uint8_t group[lanes];  // of the window, for each column
+    uint32_t first;        // group of the window, counted through the panel
+    uint32_t count;        // groups of it that there are
 };
-// Then the groups: [dot_nr][4] bytes, or [2][dot_nr][2] where they are to be widened; the extra ones; and for each of
-// those the number of the group it belongs to.
-LINNET_INLINE size_t dot_panel_bytes(size_t taps, size_t k) {
-    const size_t groups = dot_groups(taps, k), room = extra_room(groups);
-    return dot_nr * 4 * (2 + groups + room) + (room + 15) / 16 * 64;
-}
+
+LINNET_INLINE size_t dot_groups(size_t taps, size_t k) { return taps * ((k + 3) / 4); }
+
+// A panel: column sums; for each vector the number of extra steps, or -1 for two passes; the groups, [dot_nr][4] bytes
+// each; half of the rest for the extra steps of each vector, or all of it for the second addends.
+LINNET_INLINE size_t dot_panel_bytes(size_t taps, size_t k) { return 2 * dot_group * (1 + dot_groups(taps, k)); }
+LINNET_INLINE size_t extra_bytes(size_t groups) { return groups * dot_group / (size_t)dot_nv; }
 
 static size_t pack_b_s8_size(size_t taps, size_t k, size_t n) noexcept {
     return (n + dot_nr - 1) / dot_nr * dot_panel_bytes(taps, k);
 }
 
-// Moves what is too much of each pair to `extra`. False if there is none.
-static __attribute__((noinline)) bool split_pairs(int8_t* w, int8_t* extra) noexcept {
-    bool any = false;
-    for (size_t i = 0; i < dot_nr * 4; i += 2) {
-        const int a = w[i], b = w[i + 1];
-        int rest = 0;
-        if (a > 0 && b > 0 && a + b > 128) rest = a + b - 128;
-        if (a < 0 && b < 0 && a + b < -128) rest = a + b + 128;
-        w[i + 1] = (int8_t)(b - rest);
-        extra[i] = 0;
-        extra[i + 1] = (int8_t)rest;
-        any = any || rest != 0;
+// What is too much of a pair, a part of b.
+LINNET_INLINE int pair_excess(int a, int b) {
+    if (a > 0 && b > 0 && a + b > 128) return a + b - 128;
+    return a < 0 && b < 0 && a + b < -128 ? a + b + 128 : 0;
+}
+
+// Moves what is too much in `count` groups of a vector to extra steps, of which it has `used`. Returns how many it has
+// then; those beyond `room` are only counted.
+static __attribute__((noinline)) size_t split_window(int8_t* w, uint32_t first, size_t count, ExtraStep* extra,
+                                                     size_t used, size_t room) noexcept {
+    size_t most = used;
+    for (size_t c = 0; c < (size_t)lanes; ++c) {
+        size_t at = used;
+        for (size_t g = 0; g < count; ++g) {
+            int8_t* q = w + g * dot_group + c * 4;
+            const int rest[2] = {pair_excess(q[0], q[1]), pair_excess(q[2], q[3])};
+            if (rest[0] == 0 && rest[1] == 0) continue;
+            if (at < room) {
+                ExtraStep& e = extra[at];
+                if (at == most) e = ExtraStep{{}, {}, first, (uint32_t)count};
+                e.group[c] = (uint8_t)g;
+                for (int i = 0; i < 2; ++i) {
+                    e.weights[c * 4 + 2 * i + 1] = (int8_t)rest[i];
+                    q[2 * i + 1] = (int8_t)(q[2 * i + 1] - rest[i]);
+                }
+            }
+            most = ++at > most ? at : most;
+        }
     }
-    return any;
+    return most;
 }
 
 static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept {
-    constexpr size_t group_bytes = dot_nr * 4;
-    const size_t groups = dot_groups(s.taps, s.k), room = extra_room(groups);
+    const size_t per_tap = dot_groups(1, s.k), groups = s.taps * per_tap,
+                 room = extra_bytes(groups) / sizeof(ExtraStep);
     for (size_t p = panel_begin; p < panel_end; ++p) {
         int8_t* const panel = (int8_t*)out + p * dot_panel_bytes(s.taps, s.k);
         const size_t n0 = p * dot_nr, cols = s.n - n0 < dot_nr ? s.n - n0 : dot_nr;
-        PanelHead head = {};
-        int32_t sums[dot_nr] = {};
-        int8_t* const first = panel + 2 * group_bytes;
-        int8_t* const extras = first + groups * group_bytes;
-        for (int pass = 0; pass < 2; ++pass) {
+        int8_t *const first = panel + 2 * dot_group, *const second = first + groups * dot_group;
+        int32_t head[2 * dot_nr] = {};
+        const auto pack = [&] {
             int8_t* w = first;
             for (size_t t = 0; t < s.taps; ++t)
-                for (size_t k = 0; k < s.k; k += 4, w += group_bytes) {
+                for (size_t k = 0; k < s.k; k += 4, w += dot_group)
                     pack_group(s,
                                b + (ptrdiff_t)t * s.tap_stride + (ptrdiff_t)k * s.k_stride + (ptrdiff_t)n0 * s.n_stride,
                                s.k - k, cols, w);
-                    if (pass == 0)
-                        for (size_t i = 0; i < group_bytes; ++i) sums[i / 4] += w[i];
-                    int8_t other[group_bytes];
-                    if (head.extra < 0) {
-                        __builtin_memcpy(other, w, group_bytes);
-                        for (size_t i = 0; i < group_bytes; ++i)
-                            w[i % 4 / 2 * 2 * dot_nr + i / 4 * 2 + i % 2] = other[i];
-                    } else if (split_pairs(w, other)) {
-                        const int32_t number = (int32_t)((size_t)(w - first) / group_bytes);
-                        if ((size_t)head.extra < room) {
-                            __builtin_memcpy(extras + (size_t)head.extra * group_bytes, other, group_bytes);
-                            __builtin_memcpy(extras + room * group_bytes + (size_t)head.extra * 4, &number, 4);
-                        }
-                        ++head.extra;
-                    }
+        };
+        pack();
+        for (size_t i = 0; i < groups * dot_group; ++i) head[i % dot_group / 4] += first[i];
+        bool fits = true;
+        for (size_t j = 0; j < (size_t)dot_nv; ++j) {
+            size_t extra = 0;
+            for (size_t t = 0; t < s.taps; ++t)
+                for (size_t g = 0, count; g < per_tap; g += count) {
+                    const size_t at = t * per_tap + g, end = g < s.k / 4 ? s.k / 4 : per_tap;
+                    count = end - g < dot_window ? end - g : dot_window;
+                    extra = split_window(first + at * dot_group + j * lanes * 4, (uint32_t)at, count,
+                                         (ExtraStep*)(second + j * extra_bytes(groups)), extra, room);
                 }
-            if (head.extra < 0 || (size_t)head.extra <= room) break;
-            head.extra = -1;
+            head[dot_nr + j] = (int32_t)extra;
+            fits = fits && extra <= room;
         }
-        __builtin_memcpy(panel, sums, sizeof sums);
-        __builtin_memcpy(panel + group_bytes, &head, sizeof head);
+        if (!fits) {
+            for (size_t j = 0; j < (size_t)dot_nv; ++j) head[dot_nr + j] = -1;
+            pack();
+            for (size_t i = 0; i < groups * dot_group; ++i) {
+                second[i] = (int8_t)(first[i] / 2);
+                first[i] = (int8_t)(first[i] - second[i]);
+            }
+        }
+        __builtin_memcpy(panel, head, sizeof head);
     }
-}
-
-// `count` bytes of each row, turned, as 16 bits.
-static __attribute__((noinline)) void widen_bytes(const uint8_t* bytes, size_t rows, size_t count,
-                                                  int16_t* out) noexcept {
-    for (size_t r = 0; r < rows; ++r, bytes += dot_chunk, out += dot_chunk)
-        for (size_t k = 0; k < count; k += 16) store_wide(out + k, bytes + k);
 }
 
 template <int MR>
 static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     const GemmS8& g = *t.g;
     const int8_t* const panel = (const int8_t*)g.b + t.panel * t.panel_bytes;
-    const int8_t* b = panel + dot_nr * 8;
-    const size_t groups = dot_groups(g.taps, g.k), room = extra_room(groups);
-    const int8_t* extra = b + groups * dot_nr * 4;
-    const char* number = (const char*)extra + room * dot_nr * 4;
-    const int32_t extras = ((const PanelHead*)(panel + dot_nr * 4))->extra;
-    const char* const numbers_end = number + (extras < 0 ? 0 : extras) * 4;
+    const int8_t* b = panel + 2 * dot_group;
+    const size_t groups = dot_groups(g.taps, g.k), second = groups * dot_group;
+    int32_t extras[dot_nv];
+    __builtin_memcpy(extras, panel + dot_group, sizeof extras);
+    const size_t passes_end = extras[0] < 0 ? 2 * second : second;
+    const ExtraStep *extra[dot_nv], *extra_end[dot_nv];
+    unroll<dot_nv>(LINNET_LAMBDA(j) {
+        extra[j] = (const ExtraStep*)(b + second + j * extra_bytes(groups));
+        extra_end[j] = extra[j] + (extras[j] < 0 ? 0 : extras[j]);
+    });
     i32 acc[MR][dot_nv];
     unroll<dot_nv>(LINNET_LAMBDA(j) {
         const i32 first = load_i(t.first + j * lanes);
@@ -110,44 +129,43 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     });
     size_t group = 0;
     alignas(32) uint8_t turned[MR * dot_chunk];
-    DotRows pieces{&t, MR, extras < 0, turned};
+    DotRows pieces{&t, MR, turned};
     const uint8_t* at[MR];
-    while (const size_t n = next_piece(pieces, at)) {
-        if (extras < 0) {
-            alignas(32) int16_t wide[MR * dot_chunk];
-            widen_bytes(turned, MR, n, wide);
-            for (size_t q = 0; q < n; q += 2, b += dot_nr * 2) {
-                WideB bv[dot_nv];
-                unroll<dot_nv>(LINNET_LAMBDA(j) { bv[j] = wide_b(b + j * lanes * 2); });
+    const auto next = LINNET_LAMBDA(again) {
+        if (!t.whole_rows) return next_piece(pieces, at);
+        unroll<MR>(LINNET_LAMBDA(i) { at[i] = (const uint8_t*)g.a + (ptrdiff_t)(t.row + i) * g.lda; });
+        return again ? 0 : g.k;
+    };
+    for (size_t n = next(Int<0>{}); n > 0; n = next(Int<1>{})) {
+        for (size_t pass = 0; pass < passes_end; pass += second) {
+            const int8_t* from = b + pass;
+            for (size_t q = 0; q < n; q += 4, from += dot_group) {
+                DotB bv[dot_nv];
+                unroll<dot_nv>(LINNET_LAMBDA(j) { bv[j] = dot_b(from + j * lanes * 4); });
                 unroll<MR>(LINNET_LAMBDA(i) {
-                    const WideB av = wide_a(wide + i * dot_chunk + q);
-                    unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_wide(acc[i][j], av, bv[j]); });
+                    const DotA av = dot_a(at[i] + q);
+                    unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_pairs(acc[i][j], av, bv[j]); });
                 });
             }
-            continue;
         }
-        const auto step = LINNET_LAMBDA_2(q, from) {
-            DotB bv[dot_nv];
-            unroll<dot_nv>(LINNET_LAMBDA(j) { bv[j] = dot_b(from + j * lanes * 4); });
-            unroll<MR>(LINNET_LAMBDA(i) {
-                const DotA av = dot_a(at[i] + q);
-                unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_pairs(acc[i][j], av, bv[j]); });
-            });
-        };
-        for (size_t q = 0; q < n; q += 4, b += dot_nr * 4) step(q, b);
-        for (; number < numbers_end; number += 4, extra += dot_nr * 4) {
-            int32_t of;
-            __builtin_memcpy(&of, number, 4);
-            if ((size_t)of >= group + n / 4) break;
-            step(((size_t)of - group) * 4, extra);
-        }
+        unroll<dot_nv>(LINNET_LAMBDA(j) {
+            for (const ExtraStep*& e = extra[j]; e < extra_end[j] && e->first < group + n / 4; ++e) {
+                const DotB bv = dot_b(e->weights), choice = (DotB)widen(e->group);
+                const size_t q = (e->first - group) * 4;
+                const bool whole = e->count == dot_window;
+                const DotB there = mask_n(e->count);
+                unroll<MR>(LINNET_LAMBDA(i) {
+                    const DotA av = whole ? dot_b(at[i] + q) : dot_a_window(at[i] + q, there);
+                    multiply_pairs(acc[i][j], choose_groups(av, choice), bv);
+                });
+            }
+        });
+        b += n / 4 * dot_group;
         group += n / 4;
     }
-    alignas(32) int32_t sums[MR * dot_nr];
     unroll<MR>(LINNET_LAMBDA(i) {
-        unroll<dot_nv>(LINNET_LAMBDA(j) { store_i(sums + (i * dot_nv + j) * lanes, acc[i][j]); });
+        unroll<dot_nv>(LINNET_LAMBDA(j) { store_i(t.sums + (i * dot_nv + j) * lanes, acc[i][j]); });
     });
-    store_block(t, MR, dot_nr, sums, dot_nr);
 }
 
 template <int MR = dot_mr>

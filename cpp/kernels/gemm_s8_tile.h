@@ -57,7 +57,7 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     });
     const int8_t* b = (const int8_t*)g.b + t.panel * panel_bytes + dot_nr * 4;
     uint8_t turned[MR * dot_chunk];
-    DotRows pieces{&t, MR, false, turned};
+    DotRows pieces{&t, MR, turned};
     const uint8_t* at[MR];
     while (const size_t n = next_piece(pieces, at)) {
         size_t q = 0;

@@ -110,7 +110,7 @@ struct ByteTable {
     }
 };
 
-// Two ways to multiply int8, neither exact for all values and fast: see gemm_s8_pairs.h.
+// Exact for some weights only: see gemm_s8_pairs.h.
 #define LINNET_DOT_PAIRS
 typedef __m256i DotA;
 typedef __m256i DotB;
@@ -125,16 +125,9 @@ LINNET_INLINE void multiply_pairs(i32& acc, DotA a, DotB b) {
     const __m256i pairs = _mm256_maddubs_epi16(a, b);
     acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-// Pairs of 16 bits.
-typedef __m256i WideB;
-LINNET_INLINE WideB wide_b(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
-LINNET_INLINE WideB wide_a(const int16_t* p) { return dot_a((const uint8_t*)p); }
-LINNET_INLINE void multiply_wide(i32& acc, WideB a, WideB b) {
-    acc = (i32)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(a, b));
-}
-LINNET_INLINE void store_wide(int16_t* to, const uint8_t* from) {
-    _mm256_storeu_si256((__m256i*)to, _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)from)));
-}
+// Groups of four bytes: those that a mask (mask_n) has, and of a vector of them the one that each lane chooses.
+LINNET_INLINE DotA dot_a_window(const uint8_t* p, __m256i mask) { return _mm256_maskload_epi32((const int*)p, mask); }
+LINNET_INLINE DotA choose_groups(DotA a, __m256i lane) { return _mm256_permutevar8x32_epi32(a, lane); }
 
 constexpr bool winograd_s8_pays = true;
 // acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.

@@ -91,16 +91,28 @@ struct Block {
 
 // The windows of the pixels, one after another: runs of bytes, which are copied in steps of eight. What is written
 // past a run's end the next one covers; rows and the padded input end with room for it.
+template <class Copy>
+[[gnu::always_inline]] inline void each_run(const ConvPlanS8& plan, const uint8_t* x, const uint8_t* zero,
+                                            const int32_t* offsets, size_t ld, int64_t count, uint8_t* out,
+                                            const Copy& copy) {
+    const int64_t runs = plan.runs, run = plan.run, stride = plan.row_stride;
+    for (int64_t p = 0; p < count; ++p, ++offsets, out += stride) {
+        uint8_t* to = out;
+        const int32_t* offset = offsets;
+        for (int64_t t = 0; t < runs; ++t, to += run, offset += ld) copy(to, *offset < 0 ? zero : x + *offset);
+    }
+}
+
 void gather_rows(const ConvPlanS8& plan, const uint8_t* x, const uint8_t* zero, const int32_t* offsets, size_t ld,
                  int64_t count, uint8_t* out) {
-    for (int64_t p = 0; p < count; ++p, out += plan.row_stride) {
-        uint8_t* to = out;
-        for (int64_t t = 0; t < plan.runs; ++t, to += plan.run) {
-            const int32_t offset = offsets[static_cast<size_t>(t) * ld + static_cast<size_t>(p)];
-            const uint8_t* from = offset < 0 ? zero : x + offset;
-            for (int64_t i = 0; i < plan.run; i += 8) std::memcpy(to + i, from + i, 8);
-        }
-    }
+    const int64_t run = plan.run;
+    if (run <= 8)
+        each_run(plan, x, zero, offsets, ld, count, out,
+                 [](uint8_t* to, const uint8_t* from) { std::memcpy(to, from, 8); });
+    else
+        each_run(plan, x, zero, offsets, ld, count, out, [run](uint8_t* to, const uint8_t* from) {
+            for (int64_t i = 0; i < run; i += 8) std::memcpy(to + i, from + i, 8);
+        });
 }
 
 kernels::GemmS8 gemm_call(const Job& job, const Block& block, int32_t* buffer) {

@@ -109,6 +109,7 @@ void gather_rows(const ConvPlanS8& plan, const uint8_t* x, const uint8_t* zero, 
                 const uint8_t* from = (offset < 0 ? zero : x + offset) + i;
                 const int64_t next = offset < 0 ? 0 : step;
                 uint8_t* to = out + t * plan.run + i;
+#pragma GCC unroll 4
                 for (int64_t j = 0; j < n; ++j, to += stride, from += next) std::memcpy(to, from, 8);
             }
         }

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <exception>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -36,38 +37,65 @@ class Error : public std::exception {
     std::string message_;
 };
 
-// How cat() writes one part; out of line, because messages are many and rarely made.
-void append_text(std::string& out, std::string_view text);
-void append_text(std::string& out, char c);
-void append_text(std::string& out, int64_t number);
-void append_text(std::string& out, uint64_t number);
-void append_text(std::string& out, double number);  // six digits
+// A part of a message: text, a character, or a number.
+class Part {
+  public:
+    Part(const char* text) : text_(text), kind_(Kind::terminated) {}
+    Part(std::string_view text) : text_(text.data()), size_(static_cast<uint32_t>(text.size())), kind_(Kind::text) {}
+    Part(char c) : whole_(c), kind_(Kind::character) {}
+    Part(int64_t number) : whole_(number), kind_(Kind::whole) {}
+    Part(uint64_t number) : natural_(number), kind_(Kind::natural) {}
+    Part(double number) : real_(number), kind_(Kind::real) {}  // six digits
+    void append_to(std::string& out) const;
 
+  private:
+    enum class Kind : uint32_t { terminated, text, character, whole, natural, real };
+    union {
+        const char* text_;
+        int64_t whole_;
+        uint64_t natural_;
+        double real_;
+    };
+    uint32_t size_ = 0;
+    Kind kind_;
+};
+
+std::string join_parts(std::initializer_list<Part> parts);
+[[noreturn]] void fail_with(ErrorKind kind, std::initializer_list<Part> parts);
+
+// A part as one of the types that Part is made of. Messages are many and rarely made: with few types they share code.
 template <class T>
-void append_part(std::string& out, const T& part) {
-    if constexpr (std::is_same_v<T, char>) append_text(out, part);
-    else if constexpr (std::is_floating_point_v<T>) append_text(out, static_cast<double>(part));
-    else if constexpr (std::is_integral_v<T> && std::is_signed_v<T>) append_text(out, static_cast<int64_t>(part));
-    else if constexpr (std::is_integral_v<T>) append_text(out, static_cast<uint64_t>(part));
-    else append_text(out, std::string_view(part));
+[[gnu::always_inline]] inline auto plain_part(const T& part) {
+    if constexpr (std::is_same_v<T, char>) return part;
+    else if constexpr (std::is_floating_point_v<T>) return static_cast<double>(part);
+    else if constexpr (std::is_integral_v<T> && std::is_signed_v<T>) return static_cast<int64_t>(part);
+    else if constexpr (std::is_integral_v<T>) return static_cast<uint64_t>(part);
+    else if constexpr (std::is_convertible_v<T, const char*>) return static_cast<const char*>(part);
+    else return std::string_view(part);
+}
+template <class... Plain>
+[[gnu::noinline]] std::string cat_plain(Plain... parts) {
+    return join_parts({Part(parts)...});
+}
+template <class... Plain>
+[[noreturn, gnu::noinline, gnu::cold]] void fail_plain(ErrorKind kind, Plain... parts) {
+    fail_with(kind, {Part(parts)...});
 }
 
 // Joins text, characters and numbers (bools as 0 and 1) into one string.
 template <class... Parts>
-[[gnu::noinline]] std::string cat(const Parts&... parts) {
-    std::string out;
-    (append_part(out, parts), ...);
-    return out;
+[[gnu::always_inline]] inline std::string cat(const Parts&... parts) {
+    return cat_plain(plain_part(parts)...);
 }
 
 template <class... Parts>
-[[noreturn, gnu::noinline, gnu::cold]] void fail(ErrorKind kind, const Parts&... parts) {
-    throw Error(kind, cat(parts...));
+[[noreturn, gnu::always_inline]] inline void fail(ErrorKind kind, const Parts&... parts) {
+    fail_plain(kind, plain_part(parts)...);
 }
 
 // Checks what the specification demands of a model.
 template <class... Parts>
-void require(bool condition, const Parts&... parts) {
+[[gnu::always_inline]] inline void require(bool condition, const Parts&... parts) {
     if (!condition) fail(ErrorKind::invalid_graph, parts...);
 }
 

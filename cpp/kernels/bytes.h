@@ -119,22 +119,35 @@ LINNET_INLINE size_t pool_taps(const PoolBytes& p, size_t pixel, F body) {
     return count;
 }
 
-static void max_pool_bytes(const PoolBytes& p, size_t begin, size_t end) noexcept {
+// Vectors of Width <= p.channels bytes; the last one begins earlier and repeats some.
+template <size_t Width>
+static __attribute__((noinline)) void max_pool_wide(const PoolBytes& p, size_t begin, size_t end) noexcept {
+    typedef uint8_t Bytes __attribute__((vector_size(Width)));
     const uint8_t up = p.x_signed ? 128 : 0;
-    const u8x flip = u8x{} + up;
+    const Bytes flip = Bytes{} + up;
     for (size_t pixel = begin; pixel < end; ++pixel) {
         uint8_t* y = (uint8_t*)p.y + (ptrdiff_t)pixel * p.y_stride;
-        for (size_t c = 0; c < p.channels; c += byte_lanes) {
-            const size_t left = p.channels - c;
-            u8x most{};
+        for (size_t i = 0; i < p.channels; i += Width) {
+            const size_t c = i + Width <= p.channels ? i : p.channels - Width;
+            Bytes most{};
             pool_taps(
                 p, pixel, LINNET_LAMBDA(x) {
-                    const u8x v = load_bytes(x + c, left) ^ flip;
+                    Bytes v;
+                    __builtin_memcpy(&v, x + c, Width);
+                    v = v ^ flip;
                     most = most > v ? most : v;
                 });
-            store_bytes(y + c, most ^ flip, left);
+            most = most ^ flip;
+            __builtin_memcpy(y + c, &most, Width);
         }
     }
+}
+
+static void max_pool_bytes(const PoolBytes& p, size_t begin, size_t end) noexcept {
+    if (p.channels >= byte_lanes) max_pool_wide<byte_lanes>(p, begin, end);
+    else if (p.channels >= 16) max_pool_wide<16>(p, begin, end);
+    else if (p.channels >= 4) max_pool_wide<4>(p, begin, end);
+    else max_pool_wide<1>(p, begin, end);
 }
 
 static void avg_pool_bytes(const PoolBytes& p, size_t begin, size_t end) noexcept {

@@ -8,6 +8,8 @@ namespace linnet::kernels::LINNET_ISA {
 
 // A block has up to 2 x 16 rows and the 2 x 16 columns of a panel: tiles 0..3 hold its sums, 4 and 5 A, 6 and 7 B.
 constexpr size_t amx_rows = 32, amx_fewest = 4, amx_depth = 16;
+// With less depth, moving the sums in and out of the tiles takes longer than the products.
+constexpr size_t amx_shallowest = 5;
 static_assert(dot_nr == 32, "a panel is two tiles wide");
 
 // Rows that do not lie in A as a tile wants them, taps one after the other.
@@ -109,7 +111,7 @@ static void gemm_s8_amx(const GemmS8& g, size_t row_begin, size_t row_end, size_
     const bool direct = !g.offsets && depth == g.k && (step & (step - 1)) == 0 &&
                         (((uintptr_t)g.a | (uintptr_t)g.lda) & (step - 1)) == 0;
     const size_t fits = amx_gathered / gathered_stride, height = direct || fits > amx_rows ? amx_rows : fits;
-    if (rows < amx_fewest || groups == 0 || height < amx_fewest)
+    if (rows < amx_fewest || groups < amx_shallowest || height < amx_fewest)
         return gemm_s8(g, row_begin, row_end, panel_begin, panels);
     const size_t blocks = (rows + height - 1) / height;
     // All of one height: the last one begins higher and leaves out the rows it shares.

@@ -72,9 +72,15 @@ LINNET_INLINE const uint8_t* row_of_a(const GemmS8& g, size_t tap, size_t row) {
     return o < 0 ? (const uint8_t*)g.zero : (const uint8_t*)g.a + o;
 }
 
-static __attribute__((noinline)) void rows_of_a(const GemmS8& g, size_t tap, size_t row, size_t rows,
+// Where k begins in the rows of a tile.
+static __attribute__((noinline)) void rows_of_a(const GemmS8& g, size_t tap, size_t row, size_t rows, size_t k,
                                                 const uint8_t** out) noexcept {
-    for (size_t i = 0; i < rows; ++i) out[i] = row_of_a(g, tap, row + i);
+    if (g.offsets) {
+        for (size_t i = 0; i < rows; ++i) out[i] = row_of_a(g, tap, row + i) + k;
+        return;
+    }
+    const uint8_t* a = (const uint8_t*)g.a + (ptrdiff_t)row * g.lda + k;
+    for (size_t i = 0; i < rows; ++i, a += g.lda) out[i] = a;
 }
 
 // Bytes of a row that are turned, or too few for a group of four, wait in L1; those past n meet zero weights.
@@ -134,12 +140,11 @@ static __attribute__((noinline)) size_t next_piece(DotRows& p, const uint8_t** a
     p.in_place = false;
     if (4 * padded <= dot_chunk && (turns || g.k % dot_unit != 0)) {  // several taps together
         for (; p.tap < g.taps && n + padded <= dot_chunk; ++p.tap, n += padded) {
-            rows_of_a(g, p.tap, p.t->row, p.rows, at);
+            rows_of_a(g, p.tap, p.t->row, p.rows, 0, at);
             turn_bytes(at, p.rows, g.k, p.t->flip, p.turned + n);
         }
     } else {
-        rows_of_a(g, p.tap, p.t->row, p.rows, at);
-        for (size_t i = 0; i < p.rows; ++i) at[i] += p.k;
+        rows_of_a(g, p.tap, p.t->row, p.rows, p.k, at);
         n = (g.k - p.k) & ~(dot_unit - 1);
         p.in_place = n > 0 && !turns;
         if (!p.in_place) {

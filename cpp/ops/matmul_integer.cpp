@@ -210,8 +210,10 @@ void run(RunContext& ctx) {
         if (count != 1 && count != columns && !(full_bias && (count == y.count() || count == all_rows)))
             fail(ErrorKind::invalid_argument, "a bias of shape ", shape_text(bias->shape), " for a product of shape ",
                  shape_text(y.shape));
-        if (!full_bias) {
-            for (int64_t j = 0; j < columns; ++j) column_bias[j] = bias->as<int32_t>()[count == 1 ? 0 : j];
+        if (!full_bias && count == columns) {
+            operands.bias = bias->as<int32_t>();
+        } else if (!full_bias) {
+            std::fill_n(column_bias, columns, *bias->as<int32_t>());
             operands.bias = column_bias;
         }
     }

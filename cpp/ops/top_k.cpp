@@ -1,6 +1,10 @@
 // TopK (1: attribute `k`; 10: input `k`; 11, 24: attributes largest 1, sorted 1): axis -1. Equal values come in order
 // of their index; a NaN counts as larger than any number. The result is sorted whether asked for or not.
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "ops/shared/facts.h"
@@ -41,54 +45,60 @@ void infer_top_k(InferContext& ctx) {
     ctx.output(1, DType::i64, shape);
 }
 
-template <class T>
+// Elements are compared by keys of one type for all dtypes: the larger the better.
 struct Entry {
-    T value;
-    int64_t index;
-};
-
-// A strict order: better first.
-template <class T>
-struct Better {
-    bool largest;
-    bool operator()(const Entry<T>& a, const Entry<T>& b) const {
-        const bool nan_a = a.value != a.value, nan_b = b.value != b.value;
-        if (nan_a || nan_b) {
-            if (nan_a != nan_b) return nan_a == largest;
-            return a.index < b.index;
-        }
-        if (a.value != b.value) return largest ? a.value > b.value : a.value < b.value;
-        return a.index < b.index;
+    int64_t key, index;
+    bool operator<(const Entry& other) const {  // better first
+        return key != other.key ? key > other.key : index < other.index;
     }
 };
 
-// The k best of n elements, `step` apart.
 template <class T>
-void select(int64_t n, int64_t k, int64_t step, bool largest, const T* x, T* values, int64_t* indices,
-            std::vector<Entry<T>>& room) {
-    const Better<T> better{largest};
+int64_t key_of(T value) {
+    constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+    if constexpr (std::is_floating_point_v<T>) {
+        if (std::isnan(value)) return kMost;
+        const double wide = static_cast<double>(value) + 0.0;  // one zero
+        int64_t bits;
+        std::memcpy(&bits, &wide, sizeof bits);
+        return bits < 0 ? bits ^ kMost : bits;
+    } else if constexpr (std::is_same_v<T, uint64_t>) {
+        return static_cast<int64_t>(value ^ uint64_t{1} << 63);
+    } else {
+        return static_cast<int64_t>(value);
+    }
+}
+
+// The keys of n elements, `step` apart.
+void read_keys(DType dtype, const std::byte* x, int64_t n, int64_t step, bool largest, int64_t* keys) {
+    for_number(dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        const T* from = reinterpret_cast<const T*>(x);
+        const int64_t turn = largest ? 0 : -1;  // ~key is the opposite order
+        for (int64_t i = 0; i < n; ++i) keys[i] = key_of(from[i * step]) ^ turn;
+    });
+}
+
+// The k best of n keys, in order.
+void select(int64_t n, int64_t k, const int64_t* keys, std::vector<Entry>& room) {
     room.clear();
     if (k <= 32 || k <= n / 16) {
         // A heap of the best so far, the worst of them on top: most elements lose against it at once.
-        for (int64_t i = 0; i < k; ++i) room.push_back({x[i * step], i});
-        std::make_heap(room.begin(), room.end(), better);
+        for (int64_t i = 0; i < k; ++i) room.push_back({keys[i], i});
+        std::make_heap(room.begin(), room.end());
         for (int64_t i = k; i < n && k > 0; ++i) {
-            const Entry<T> entry{x[i * step], i};
-            if (!better(entry, room.front())) continue;
-            std::pop_heap(room.begin(), room.end(), better);
+            const Entry entry{keys[i], i};
+            if (!(entry < room.front())) continue;
+            std::pop_heap(room.begin(), room.end());
             room.back() = entry;
-            std::push_heap(room.begin(), room.end(), better);
+            std::push_heap(room.begin(), room.end());
         }
     } else {
-        for (int64_t i = 0; i < n; ++i) room.push_back({x[i * step], i});
-        if (k < n) std::nth_element(room.begin(), room.begin() + k, room.end(), better);
+        for (int64_t i = 0; i < n; ++i) room.push_back({keys[i], i});
+        if (k < n) std::nth_element(room.begin(), room.begin() + k, room.end());
         room.resize(static_cast<size_t>(k));
     }
-    std::sort(room.begin(), room.end(), better);
-    for (int64_t i = 0; i < k; ++i) {
-        if (values) values[i * step] = room[static_cast<size_t>(i)].value;
-        if (indices) indices[i * step] = room[static_cast<size_t>(i)].index;
-    }
+    std::sort(room.begin(), room.end());
 }
 
 void run_top_k(RunContext& ctx) {
@@ -100,18 +110,24 @@ void run_top_k(RunContext& ctx) {
     if (k < 0 || k > view.n)
         fail(ErrorKind::invalid_argument, "k is ", k, ", axis ", axis, " has ", view.n, " elements");
     const bool largest = ctx.attributes.i("largest", 1) != 0;
-    for_number(x.dtype, [&](auto tag) {
-        using T = typename decltype(tag)::type;
-        T* const values = ctx.has_output(0) ? ctx.output(0).as<T>() : nullptr;
-        int64_t* const indices = ctx.has_output(1) ? ctx.output(1).as<int64_t>() : nullptr;
-        parallel_ranges(ctx.parallel(), view.outer * view.inner, row_grain(view.n, 4), [&](int64_t begin, int64_t end) {
-            std::vector<Entry<T>> room;
-            for (int64_t r = begin; r < end; ++r) {
-                const int64_t o = r / view.inner, c = r % view.inner, to = o * k * view.inner + c;
-                select(view.n, k, view.inner, largest, x.as<T>() + o * view.n * view.inner + c,
-                       values ? values + to : nullptr, indices ? indices + to : nullptr, room);
+    const auto size = static_cast<int64_t>(dtype_size(x.dtype));
+    auto* const values = ctx.has_output(0) ? static_cast<std::byte*>(ctx.output(0).data) : nullptr;
+    int64_t* const indices = ctx.has_output(1) ? ctx.output(1).as<int64_t>() : nullptr;
+    parallel_ranges(ctx.parallel(), view.outer * view.inner, row_grain(view.n, 4), [&](int64_t begin, int64_t end) {
+        std::vector<int64_t> keys(static_cast<size_t>(view.n));
+        std::vector<Entry> room;
+        for (int64_t r = begin; r < end; ++r) {
+            const int64_t o = r / view.inner, c = r % view.inner, to = o * k * view.inner + c;
+            const std::byte* from = static_cast<const std::byte*>(x.data) + (o * view.n * view.inner + c) * size;
+            read_keys(x.dtype, from, view.n, view.inner, largest, keys.data());
+            select(view.n, k, keys.data(), room);
+            for (int64_t i = 0; i < k; ++i) {
+                const int64_t index = room[static_cast<size_t>(i)].index, at = to + i * view.inner;
+                if (values)
+                    std::memcpy(values + at * size, from + index * view.inner * size, static_cast<size_t>(size));
+                if (indices) indices[at] = index;
             }
-        });
+        }
     });
 }
 

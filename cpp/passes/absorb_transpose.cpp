@@ -86,8 +86,8 @@ Tensor reordered_rows(const Tensor& weights, bool rows_last, const Shape& shape,
     return out;
 }
 
-// Transpose, Reshape to [N, K], product with constant weights: the weights' rows are put in the other order.
-bool flattened(const Graph& graph, const Node& product, Patch& patch) {
+// Transpose, Reshape to [N, K], product with constant weights, input b: the weights' rows are put in the other order.
+bool flattened(const Graph& graph, const Node& product, size_t b, Patch& patch) {
     if (!product.attributes.ints("perm_a").empty()) return false;
     const ValueId flat = product.inputs[0];
     const Node* reshape = graph.producer(flat, "Reshape");
@@ -96,7 +96,7 @@ bool flattened(const Graph& graph, const Node& product, Patch& patch) {
     Perm perm;
     const ValueId spread = reshape->inputs[0];
     const Node* transpose = transpose_of(graph, spread, perm);
-    const Tensor* weights = graph.constant(product.inputs[1]);
+    const Tensor* weights = graph.constant(product.inputs[b]);
     const Fact &x = graph.fact(spread), &a = graph.fact(flat);
     if (!transpose || !weights || weights->rank() != 2 || !x.ranked || x.rank() < 2 || !a.ranked || a.rank() != 2 ||
         perm[0] != 0)
@@ -123,7 +123,7 @@ bool flattened(const Graph& graph, const Node& product, Patch& patch) {
     made.inputs = product.inputs;
     made.attributes = product.attributes;
     made.inputs[0] = patch.node("Reshape", {source, patch.constant_ints({0, k})});
-    made.inputs[1] = patch.constant(reordered_rows(*weights, rows_last, inner, order), "weights");
+    made.inputs[b] = patch.constant(reordered_rows(*weights, rows_last, inner, order), "weights");
     patch.replace(result, patch.node(std::move(made), 1)[0]);
     return true;
 }
@@ -210,7 +210,9 @@ bool reshaped(const Graph& graph, const Node& node, Patch& patch) {
 bool absorb_transpose(const Graph& graph, NodeId id, Patch& patch) {
     const Node node = graph.node(id);
     if (node.inputs.empty() || node.inputs[0] == kNoValue) return false;
-    if (node.domain == "linnet" && node.op_type == "MatMul") return flattened(graph, node, patch);
+    if (node.domain == "linnet" && (node.op_type == "MatMul" || node.op_type == "MatMulIntegerToFloat"))
+        return flattened(graph, node, 1, patch);
+    if (node.domain == "linnet" && node.op_type == "QLinearMatMul") return flattened(graph, node, 3, patch);
     if (!node.domain.empty()) return false;
     if (node.op_type == "Reshape") return reshaped(graph, node, patch);
     if (node.op_type == "Shape") return shape_of(graph, node, patch);

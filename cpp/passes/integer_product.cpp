@@ -26,6 +26,12 @@ const Node* producer(const Graph& graph, ValueId value) {
     return &graph.node(graph.value(value).producer);
 }
 
+bool all_zero(const Tensor& integers) {
+    for (int64_t i = 0; i < integers.count(); ++i)
+        if (int_at(integers, i) != 0) return false;
+    return true;
+}
+
 // The operands of a MatMul or Gemm; nothing, with the reason in `why`, if they are not quantized so.
 std::optional<Operands> operands_of(const Graph& graph, const Node& node, std::string& why) {
     const bool gemm = node.op_type == "Gemm";
@@ -44,7 +50,8 @@ std::optional<Operands> operands_of(const Graph& graph, const Node& node, std::s
         from_b = producer(graph, from_b->inputs[0]);
     }
     if (!from_b || !is_dequantize(*from_b)) return why = "its weights are not quantized", std::nullopt;
-    const ValueId b = from_b->inputs[0], scale = from_b->inputs[1], zero = input(*from_b, 2);
+    const ValueId b = from_b->inputs[0], scale = from_b->inputs[1];
+    ValueId zero = input(*from_b, 2);
     const Tensor *weights = graph.constant(b), *scales = graph.constant(scale);
     if (!weights || !scales || (zero != kNoValue && !graph.constant(zero)))
         return why = "its weights are not constant", std::nullopt;
@@ -55,6 +62,7 @@ std::optional<Operands> operands_of(const Graph& graph, const Node& node, std::s
         (scales->count() != 1 &&
          (normal_axis(from_b->attributes.i("axis", 1), 2) != (swapped ? 0 : 1) || scales->count() != columns)))
         return why = "its weights have scales along another axis than the columns", std::nullopt;
+    if (zero != kNoValue && all_zero(*graph.constant(zero))) zero = kNoValue;  // or each run would look
     return Operands{a->value, from_a.inputs[1], input(from_a, 2), b,       scale,
                     zero,     a->real.scale,    swapped,          columns, gemm ? input(node, 2) : kNoValue};
 }

@@ -226,6 +226,20 @@ def test_top_k(dtype: Any, k: int) -> None:
         check(got[0], np.take_along_axis(x, indices, axis))
 
 
+@pytest.mark.parametrize("dtype", [*FLOATS, np.int8, np.int64, np.uint32, np.uint64])
+def test_top_k_orders_the_whole_range(dtype: Any) -> None:
+    if np.issubdtype(dtype, np.integer):
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        x = np.array([[1, low, high, 0, low + 1, high - 1, high, low, high // 2 + 1]], dtype)
+    else:
+        x = np.array([[0.0, -0.0, -np.inf, 1e-7, -1e-7, np.inf, -3, -2, -0.0, 65504, -65504]], dtype)
+    for largest in (0, 1):
+        order = sorted(range(x.size), key=lambda i: -x[0, i].item() if largest else x[0, i].item())  # stable
+        got = linnet("TopK", x, np.array([x.size], np.int64), largest=largest, outputs=2)
+        assert got[1].tolist() == [order]
+        check(got[0], x[:, order])
+
+
 def test_top_k_forms() -> None:
     x = normal((3, 7))
     want = np.argsort(-x, 1, kind="stable")[:, :2]

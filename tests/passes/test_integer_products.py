@@ -115,6 +115,35 @@ def test_static(types: tuple[Any, Any], form: str, relu: bool, columns: bool) ->
     np.testing.assert_array_equal(s.run(None, {"x": o.a})[0], want)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("to_float", [False, True])
+def test_weights_take_the_order_of_what_is_flattened(to_float: bool, swapped: bool) -> None:
+    net = Net()
+    o = Operands(net, TYPES[0], (7, 90), 35, True)
+    y_zero = TYPES[0][0](20)
+    net.constants |= {"ys": Y_SCALE, "yz": np.asarray(y_zero), "shape": np.array([7, 90], np.int64)}
+    if swapped:
+        net.constants["w"] = np.ascontiguousarray(o.w.T)
+    net.add("DequantizeLinear", "x as az", "a")
+    net.add("Transpose", "a", "t", perm=[0, 3, 1, 2])
+    net.add("Reshape", "t shape", "f")
+    net.add("QuantizeLinear", "f as az", "q")
+    net.add("DequantizeLinear", "q as az", "r")
+    net.add("DequantizeLinear", "w ws wz", "wr", axis=0 if swapped else 1)
+    net.add("Gemm", "r wr", "y" if to_float else "p", transB=int(swapped))
+    if not to_float:
+        net.add("QuantizeLinear", "p ys yz", "y")
+    x = np.ascontiguousarray(o.a.reshape(7, 6, 3, 5).transpose(0, 2, 3, 1))
+    kind = TensorProto.FLOAT if to_float else helper.np_dtype_to_tensor_dtype(y_zero.dtype)
+    s = net.session(x, {"y": kind})
+    assert "Transpose" not in steps(s)
+    got = s.run(None, {"x": x})[0]
+    if to_float:
+        np.testing.assert_allclose(got, o.sums.astype(np.float32) * (A_SCALE * o.w_scale), rtol=1e-6, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(got, quantized(o, 0, y_zero, None))
+
+
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("types", TYPES, ids=str)
 @pytest.mark.parametrize("shape", [(90,), (1, 90), (2, 3, 90), (40, 90)], ids=str)

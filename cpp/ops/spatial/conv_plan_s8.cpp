@@ -19,7 +19,8 @@ void plan_padded_rows(ConvPlanS8& plan) {
     plan.run = static_cast<int64_t>(plan.window.kernel[2]) * plan.in_channels;
     plan.taps = 1;
     plan.k = (plan.runs * plan.run + 3) / 4 * 4;  // whole groups of four: no tail
-    plan.row_stride = (plan.k + 15) / 16 * 16;
+    // With room for the last run's steps of eight.
+    plan.row_stride = ((plan.runs - 1) * plan.run + (plan.run + 7) / 8 * 8 + 15) / 16 * 16;
     plan.padded = true;  // even without padding: copying a run reads beyond its end
     const kernels::Window w = padded_rows(plan.window, plan.in_channels);
     plan.padded_width = static_cast<int64_t>(w.in[2]);

@@ -28,6 +28,11 @@ void copy_padded(const ConvPlanS8& plan, const uint8_t* x, int zero, uint8_t* ou
     const int64_t rows = plan.images * static_cast<int64_t>(plan.window.in[0] * plan.window.in[1]);
     parallel_ranges(parallel, rows, std::max<int64_t>(1, 131072 / std::max<int64_t>(1, padded)),
                     [&](int64_t begin, int64_t end) {
+                        if (padded == width) {
+                            const auto bytes = static_cast<size_t>((end - begin) * width);
+                            std::memcpy(out + begin * width, x + begin * width, bytes);
+                            return;
+                        }
                         for (int64_t r = begin; r < end; ++r) {
                             uint8_t* to = out + r * padded;
                             std::memset(to, zero, static_cast<size_t>(before));
@@ -90,15 +95,23 @@ struct Block {
 };
 
 // The windows of the pixels, one after another: runs of bytes, which are copied in steps of eight. What is written
-// past a run's end the next one covers; rows and the padded input end with room for it.
-void gather_rows(const ConvPlanS8& plan, const uint8_t* x, const uint8_t* zero, const int32_t* offsets, size_t ld,
-                 int64_t count, uint8_t* out) {
-    for (int64_t p = 0; p < count; ++p, out += plan.row_stride) {
-        uint8_t* to = out;
-        for (int64_t t = 0; t < plan.runs; ++t, to += plan.run) {
+// past a run's end the next one covers; rows and the padded input end with room for it. From a pixel to the next in its
+// row all runs are equally far apart.
+void gather_rows(const ConvPlanS8& plan, const uint8_t* x, const uint8_t* zero, int64_t begin, const int32_t* offsets,
+                 size_t ld, int64_t count, uint8_t* out) {
+    const auto width = static_cast<int64_t>(plan.window.out[2]);
+    const int64_t step = static_cast<int64_t>(plan.window.stride[2]) * plan.in_channels, stride = plan.row_stride;
+    for (int64_t p = 0, n = 0; p < count; p += n, out += n * stride) {
+        n = std::min(count - p, width - (begin + p) % width);
+        for (int64_t t = 0; t < plan.runs; ++t) {
             const int32_t offset = offsets[static_cast<size_t>(t) * ld + static_cast<size_t>(p)];
-            const uint8_t* from = offset < 0 ? zero : x + offset;
-            for (int64_t i = 0; i < plan.run; i += 8) std::memcpy(to + i, from + i, 8);
+            for (int64_t i = 0; i < plan.run; i += 8) {
+                const uint8_t* from = (offset < 0 ? zero : x + offset) + i;
+                const int64_t next = offset < 0 ? 0 : step;
+                uint8_t* to = out + t * plan.run + i;
+#pragma GCC unroll 4
+                for (int64_t j = 0; j < n; ++j, to += stride, from += next) std::memcpy(to, from, 8);
+            }
         }
     }
 }
@@ -118,7 +131,7 @@ kernels::GemmS8 gemm_call(const Job& job, const Block& block, int32_t* buffer) {
     } else if (plan.runs) {
         size_t ld = 0;
         const int32_t* offsets = plan.table.taps(block.begin, block.end, buffer, ld);
-        gather_rows(plan, a, job.columns.zero, offsets, ld, block.end - block.begin, block.rows);
+        gather_rows(plan, a, job.columns.zero, block.begin, offsets, ld, block.end - block.begin, block.rows);
         call.a = block.rows;
         call.lda = plan.row_stride;
     } else {

@@ -88,7 +88,7 @@ def test_loading_needs_the_memory_of_one_tensor_more(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "float.onnx")
     cluster(model, tmp_path / "codes.onnx")
     floats, codes = (_measure.memory("linnet", tmp_path / f"{name}.onnx", feeds) for name in ("float", "codes"))
-    # A tensor is 4 MB, its way from codes five times that; the allocator may hold what was given back, tensor by tensor.
+    # A tensor is 4 MB, its way from codes five times that; the allocator may hold what was given back.
     assert codes < floats + 4 * (5 + 8) * 2**20, (floats, codes)
 
 

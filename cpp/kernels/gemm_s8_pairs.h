@@ -10,8 +10,8 @@
 namespace linnet::kernels::LINNET_ISA {
 
 LINNET_INLINE size_t dot_groups(size_t taps, size_t k) { return taps * ((k + 3) / 4); }
-// With more extra groups than these, widening is faster.
-LINNET_INLINE size_t extra_room(size_t groups) { return groups / 4; }
+// With more extra groups than these, widening is faster; it never is where groups are few.
+LINNET_INLINE size_t extra_room(size_t groups) { return groups <= 8 ? groups : groups / 4; }
 
 // A panel begins with its column sums, then comes this, as long as a group.
 struct PanelHead {

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import os
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from assets import CAPTCHA_MODEL, ZOO, Asset, captchas, mnist_digits, read_captchas
 
 import linnet
 from linnet.compress import quantize
 from linnet.demo._data import MODEL, held_out, model_input
-
-ROOT = Path(__file__).resolve().parents[2]
-ASSETS = Path(os.environ.get("LINNET_TEST_ASSETS", ROOT.parent / "shared" / "assets"))
-ZOO = Path(os.environ.get("LINNET_ZOO", ROOT / "zoo"))
-CAPTCHA = "BoxFactura__sat-captcha-ai-model"
-MNIST = "frej-dahlin__aesia/examples/data/mnist"
-
-Asset = Callable[[str], Path]
-
-
-@pytest.fixture
-def asset() -> Asset:
-    """``asset(relative path)``: that file of the assets; skips the test where it is absent."""
-
-    def find(relative: str) -> Path:
-        path = ASSETS / relative
-        if not path.exists():
-            pytest.skip(f"{relative} is not in {ASSETS} (set LINNET_TEST_ASSETS)")
-        return path
-
-    return find
 
 
 def other(model: onnx.ModelProto) -> Any:
@@ -105,12 +80,7 @@ def test_digits_are_read_without_calibration(options: dict[str, Any], size: floa
 def test_mnist_digits_are_read(
     file: str, scale: float, mean: float, deviation: float, method: str, asset: Asset
 ) -> None:
-    images = np.frombuffer(
-        gzip.decompress(asset(f"{MNIST}/t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16
-    )
-    labels = np.frombuffer(
-        gzip.decompress(asset(f"{MNIST}/t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8
-    )
+    images, labels = mnist_digits(asset)
     shape = [d if isinstance(d, int) else 1 for d in linnet.InferenceSession(asset(file)).get_inputs()[0].shape]
     pictures = ((images.reshape(-1, 784) / scale - mean) / deviation).astype(np.float32)
     count = 2000
@@ -124,32 +94,13 @@ def test_mnist_digits_are_read(
     assert done.metrics[1] >= done.metrics[0] - 0.003
 
 
-def decode(scores: Any, alphabet: str) -> list[str]:
-    """Greedy CTC: scores [n, time, classes], the blank last -> n strings."""
-    texts = []
-    for best in scores.argmax(-1):
-        changes = best[np.insert(best[1:] != best[:-1], 0, True)]
-        texts.append("".join(alphabet[c] for c in changes if c < len(alphabet)))
-    return texts
-
-
 def test_captchas_are_read(asset: Asset) -> None:
     """Convolutions, LeakyRelu, an LSTM and CTC; ranges from 100 pictures, tested on 400 others."""
-    image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
-    path, archive = asset(f"{CAPTCHA}/model/model.onnx"), asset(f"{CAPTCHA}/dataset_10117_png.tar.gz")
-    labels, pictures = [], []
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            file = tar.extractfile(member) if member.name.endswith(".png") else None
-            if file is not None and len(labels) < 500:
-                labels.append(Path(member.name).stem)
-                pictures.append(np.asarray(image.open(io.BytesIO(file.read())).convert("RGB"), np.float32))
-    config = asset(f"{CAPTCHA}/model/configs.yaml").read_text()
-    (alphabet,) = [line.split()[1] for line in config.splitlines() if line.startswith("vocab:")]
+    path = asset(CAPTCHA_MODEL)
+    pictures, labels = captchas(asset, 500)
 
     def texts(run: Any, end: int) -> list[str]:
-        stacks = [np.stack(pictures[start : start + 50]) for start in range(100, end, 50)]
-        return [text for stack in stacks for text in decode(run({"input": stack})[0], alphabet)]
+        return read_captchas(asset, run, pictures[100:end])
 
     def right(run: Any) -> float:
         return sum(a == b for a, b in zip(texts(run, 500), labels[100:500], strict=True)) / 400

@@ -1,6 +1,6 @@
 """What the tests of real models share: where the files are, and which runtime is under test.
 
-``$LINNET_TEST_ASSETS`` names the folder of pretrained models and data (see model_files.py), ``$LINNET_ZOO`` the zoo
+``$LINNET_TEST_ASSETS`` names the folder of pretrained models and data (see assets.py), ``$LINNET_ZOO`` the zoo
 that ``python -m benchmarks.zoo`` builds (default: ``zoo/``). Tests whose files are absent are
 skipped. ``LINNET_TEST_BACKEND=onnxruntime`` puts onnxruntime under test instead of Linnet, to check the tests
 themselves.
@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from model_files import ASSETS, ROOT
+from assets import ROOT
 
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # for the benchmarks package, whose zoo the tests use
@@ -58,16 +57,3 @@ def open_reference() -> Open:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     return opener
-
-
-@pytest.fixture
-def asset() -> Callable[[str], Path]:
-    """``asset(relative path)``: that file of the assets; skips the test where it is absent."""
-
-    def find(relative: str) -> Path:
-        path = ASSETS / relative
-        if not path.exists():
-            pytest.skip(f"{relative} is not in {ASSETS} (set LINNET_TEST_ASSETS)")
-        return path
-
-    return find

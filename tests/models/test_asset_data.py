@@ -2,69 +2,35 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import tarfile
 import wave
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from assets import CAPTCHA_MODEL, Asset, captchas, mnist_digits, read_captchas
 
 from model_checks import assert_same
 
 Floats = npt.NDArray[np.float32]
-Asset = Callable[[str], Path]
 
-CAPTCHA = "BoxFactura__sat-captcha-ai-model"
 SILERO = "snakers4__silero-vad"
 TRACT = "sonos__tract/onnx/test_cases"
 
 
-def decode(scores: Floats, alphabet: str) -> list[str]:
-    """Greedy CTC: scores [n, time, classes], the blank last -> n strings."""
-    texts = []
-    for best in scores.argmax(-1):
-        changes = best[np.insert(best[1:] != best[:-1], 0, True)]
-        texts.append("".join(alphabet[c] for c in changes if c < len(alphabet)))
-    return texts
-
-
 def test_captchas_are_read(asset: Asset, open_model: Any, open_reference: Any) -> None:
     """Of 200 labelled captchas at least as many are read without a fault as onnxruntime reads."""
-    image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
-    path, archive = asset(f"{CAPTCHA}/model/model.onnx"), asset(f"{CAPTCHA}/dataset_10117_png.tar.gz")
-    labels, pictures = [], []
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            file = tar.extractfile(member) if member.name.endswith(".png") else None
-            if file is not None and len(labels) < 200:
-                labels.append(Path(member.name).stem)
-                pictures.append(np.asarray(image.open(io.BytesIO(file.read())).convert("RGB"), np.float32))
-    config = asset(f"{CAPTCHA}/model/configs.yaml").read_text()
-    (alphabet,) = [line.split()[1] for line in config.splitlines() if line.startswith("vocab:")]
+    path = asset(CAPTCHA_MODEL)
+    pictures, labels = captchas(asset, 200)
 
     def right(session: Any) -> int:
-        total = 0
-        for start in range(0, len(labels), 50):
-            scores = session.run(None, {"input": np.stack(pictures[start : start + 50])})[0]
-            total += sum(a == b for a, b in zip(decode(scores, alphabet), labels[start : start + 50], strict=True))
-        return total
+        texts = read_captchas(asset, lambda feeds: session.run(None, feeds), pictures)
+        return sum(a == b for a, b in zip(texts, labels, strict=True))
 
     ours, theirs = right(open_model(path)), right(open_reference(path))
     assert theirs >= 195
     assert ours >= theirs
-
-
-def digits(asset: Asset) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """MNIST's test set: images uint8 [10000, 28, 28] and labels uint8 [10000]."""
-    folder = "frej-dahlin__aesia/examples/data/mnist"
-    images = gzip.decompress(asset(f"{folder}/t10k-images-idx3-ubyte.gz").read_bytes())
-    labels = gzip.decompress(asset(f"{folder}/t10k-labels-idx1-ubyte.gz").read_bytes())
-    return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +47,7 @@ def test_mnist_digits_are_read(
     """The number of MNIST test digits read right is the one onnxruntime gets, give or take one tie."""
     session = open_model(asset(file))
     (given,) = session.get_inputs()
-    images, labels = digits(asset)
+    images, labels = mnist_digits(asset)
     pictures = ((images[:count] / scale - mean) / deviation).astype(np.float32)
     guesses = [session.run(None, {given.name: p.reshape(given.shape)})[0].argmax() for p in pictures]
     assert abs(int(np.sum(np.array(guesses) == labels[:count])) - right) <= 1

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from assets import ASSETS
 
 import linnet
 from model_checks import assert_quantized_same, assert_same
 from model_feeds import Case, cases
-from model_files import ASSETS
 
 CASES = list(cases())
 

@@ -39,6 +39,7 @@ def test_idle_counts_what_other_threads_take(monkeypatch: pytest.MonkeyPatch) ->
         threading.Thread(target=spin, daemon=True).start()
         return lambda feeds: None
 
+    resources.model_feeds(str(MODEL))  # the first call imports onnx, which may take longer than the thread spins
     monkeypatch.setattr(resources, "opened", spinning)
     assert resources.idle(str(MODEL), 1) > 10 * resources.IDLE_SECONDS
 

@@ -143,8 +143,6 @@ LINNET_INLINE i32 equal(f32 a, f32 b) { return (i32)(a == b); }
 LINNET_INLINE i32 is_nan(f32 a) { return (i32)(a != a); }
 LINNET_INLINE f32 select(i32 mask, f32 a, f32 b) { return from_bits((mask & bits(a)) | (~mask & bits(b))); }
 LINNET_INLINE i32 select(i32 mask, i32 a, i32 b) { return (mask & a) | (~mask & b); }
-LINNET_INLINE i32 min_i(i32 a, i32 b) { return select((i32)(a < b), a, b); }
-LINNET_INLINE i32 max_i(i32 a, i32 b) { return select((i32)(a > b), a, b); }
 LINNET_INLINE f32 abs(f32 x) { return from_bits(bits(x) & splat_i(INT32_MAX)); }
 LINNET_INLINE f32 sign_bit(f32 x) { return from_bits(bits(x) & splat_i(INT32_MIN)); }
 LINNET_INLINE f32 with_sign(f32 magnitude, f32 sign) { return from_bits(bits(magnitude) | bits(sign_bit(sign))); }

@@ -296,6 +296,9 @@ class RunContext {
 };
 
 // ---- rewriting -----------------------------------------------------------------------------------------------------
+// A node to change and to hand to Patch::node: as the given one, without outputs and captures.
+Node copy_of(const Node& node);
+
 // A proposed change: new nodes and constants, and values to be replaced. Nothing in the graph's living part changes
 // until the pass runner applies it.
 class Patch {

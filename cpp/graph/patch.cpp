@@ -17,6 +17,17 @@ const OpDef* usable(const Graph& graph, std::string_view domain, std::string_vie
 
 }  // namespace
 
+Node copy_of(const Node& node) {
+    Node copy;
+    copy.name = node.name;
+    copy.op_type = node.op_type;
+    copy.domain = node.domain;
+    copy.op = node.op;
+    copy.inputs = node.inputs;
+    copy.attributes = node.attributes;
+    return copy;
+}
+
 bool Patch::available(std::string_view op_type, std::string_view domain) const {
     if (domain == "linnet" && !graph_.lowered) return false;
     return usable(graph_, domain, op_type) != nullptr;

@@ -83,13 +83,9 @@ bool lower(const Graph& graph, NodeId id, const ConvOperands& at, Patch& patch) 
     const auto input = [&](int i) -> const Fact& { return graph.fact(node.inputs[static_cast<size_t>(i)]); };
     const int64_t spatial = spatial_rank(node.attributes, input(at.x), &input(at.w));
     if (spatial <= 0) return false;
-    Node made;
-    made.name = node.name;
-    made.op_type = node.op_type;
+    Node made = copy_of(node);
     made.domain = "linnet";
     made.op = find_op("linnet", node.op_type, kMaxOpset);
-    made.attributes = node.attributes;
-    made.inputs = node.inputs;
     narrow_weights(graph, patch, made.inputs, at);
     made.inputs[0] = transpose(patch, node.inputs[0], to_channels_last(spatial));
     patch.replace(node.outputs[0], transpose(patch, patch.node(std::move(made), 1)[0], to_channels_first(spatial)));

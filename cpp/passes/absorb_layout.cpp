@@ -34,17 +34,6 @@ Perm composed(const Perm& first, const Perm& second) {
     return out;
 }
 
-Node copy_of(const Node& node) {
-    Node copy;
-    copy.name = node.name;
-    copy.op_type = node.op_type;
-    copy.domain = node.domain;
-    copy.op = node.op;
-    copy.inputs = node.inputs;
-    copy.attributes = node.attributes;
-    return copy;
-}
-
 // The names of the permutations of inputs 0, 1 ..., and the inputs whose rows must stay contiguous.
 struct Host {
     std::string_view op_type;

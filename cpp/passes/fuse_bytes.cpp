@@ -11,17 +11,6 @@ const Node* host_of(const Graph& graph, ValueId value) {
     return graph.fact(conv->inputs[3]).dtype == DType::i8 && conv->inputs[5] == kNoValue ? conv : nullptr;
 }
 
-Node copy_of(const Node& node) {
-    Node made;
-    made.name = node.name;
-    made.op_type = node.op_type;
-    made.domain = node.domain;
-    made.op = node.op;
-    made.inputs = node.inputs;
-    made.attributes = node.attributes;
-    return made;
-}
-
 // The table second(first(byte)).
 Tensor composed(const Tensor& first, const Tensor& second) {
     Tensor out = Tensor::allocate(second.dtype, {256});

@@ -122,13 +122,7 @@ bool extend(const Graph& graph, Patch& patch, const Node& node, const Node& host
             std::string_view kind = {}, ValueId operand = kNoValue) {
     auto all = host.attributes.strings("epilogue");
     if (all.size() + steps.size() + 1 > kMaxEpilogue) return false;
-    Node merged;
-    merged.name = host.name;
-    merged.op_type = host.op_type;
-    merged.domain = host.domain;
-    merged.op = host.op;
-    merged.inputs = host.inputs;
-    merged.attributes = host.attributes;
+    Node merged = copy_of(host);
     all.insert(all.end(), steps.begin(), steps.end());
     if (operand != kNoValue) {
         while (merged.inputs.size() < 3) merged.inputs.push_back(kNoValue);  // input 2 is a bias

@@ -22,13 +22,7 @@ bool fuse_gate(const Graph& graph, NodeId id, Patch& patch) {
         const Fact &x = graph.fact(mul->inputs[side]), &gate = graph.fact(mul->inputs[1 - side]);
         if (!is_image(x) || !gate.ranked || !(x.shape == scaled.shape) || x.shape[0] == kUnknownDim) continue;
         if (!(gate.shape == Shape{x.shape[0], 1, 1, x.shape[3]})) continue;
-        Node gated;
-        gated.name = conv.name;
-        gated.op_type = conv.op_type;
-        gated.domain = conv.domain;
-        gated.op = conv.op;
-        gated.inputs = conv.inputs;
-        gated.attributes = conv.attributes;
+        Node gated = copy_of(conv);
         gated.inputs[0] = mul->inputs[side];
         while (gated.inputs.size() < 3) gated.inputs.push_back(kNoValue);  // input 2 is a bias
         gated.attributes.set("gate", static_cast<int64_t>(gated.inputs.size()));

@@ -53,17 +53,6 @@ const Movement* movement(const Graph& graph, const Node& node) {
 
 size_t data_inputs(const Movement& m, const Node& node) { return m.reads == Reads::all ? node.inputs.size() : 1; }
 
-Node copy_of(const Node& node) {
-    Node made;
-    made.name = node.name;
-    made.op_type = node.op_type;
-    made.domain = node.domain;
-    made.op = node.op;
-    made.inputs = node.inputs;
-    made.attributes = node.attributes;
-    return made;
-}
-
 // Whether a QuantizeLinear of this value may become part of what makes it.
 bool may_absorb(const Graph& graph, ValueId value) {
     if (graph.constant(value)) return true;

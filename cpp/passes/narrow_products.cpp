@@ -28,13 +28,9 @@ bool narrow_recurrence(const Graph& graph, const Node& node, Patch& patch) {
     if (scale->count() != 1 && normal_axis(dequantize->attributes.i("axis", 1), 3) != 1) return false;
     auto narrow = narrow_recurrent(*r, *scale, zeros, false, false);
     if (!narrow) return false;
-    Node made;
-    made.name = node.name;
-    made.op_type = node.op_type;
+    Node made = copy_of(node);
     made.domain = "linnet";
     made.op = find_op("linnet", node.op_type, kMaxOpset);
-    made.attributes = node.attributes;
-    made.inputs = node.inputs;
     while (made.inputs.size() < kRecurrentScale) made.inputs.push_back(kNoValue);
     made.inputs[2] = patch.constant(std::move(narrow->r));
     made.inputs.push_back(patch.constant(std::move(narrow->scale)));

@@ -128,12 +128,7 @@ bool constant_weights(const Graph& graph, const Node& node, const Tensor*& weigh
 }
 
 void replace_conv(const Node& node, ValueId data, Tensor weights, Tensor bias, ValueId result, Patch& patch) {
-    Node made;
-    made.name = node.name;
-    made.op_type = node.op_type;
-    made.domain = node.domain;
-    made.op = node.op;
-    made.attributes = node.attributes;
+    Node made = copy_of(node);
     made.inputs = {data, patch.constant(std::move(weights), "weights"), patch.constant(std::move(bias), "bias")};
     patch.replace(result, patch.node(std::move(made), 1)[0]);
 }
@@ -273,13 +268,7 @@ bool fold_pad(const Graph& graph, NodeId id, Patch& patch, const Accept& accept)
     double value = 0;
     const Node& before = graph.node(graph.value(node.inputs[0]).producer);
     if (!constant_pads(graph, before, in.rank(), pads, value)) return false;
-    Node made;
-    made.name = node.name;
-    made.op_type = node.op_type;
-    made.domain = node.domain;
-    made.op = node.op;
-    made.attributes = node.attributes;
-    made.inputs = node.inputs;
+    Node made = copy_of(node);
     made.inputs[0] = before.inputs[0];
     const std::vector<int64_t> own = node.attributes.ints("pads");
     const bool none = auto_pad == "VALID" || own.empty();

@@ -18,7 +18,7 @@ typedef int32_t i32 __attribute__((vector_size(32), may_alias));
 constexpr int gemm_mr = 6, gemm_nv = 2, small_np[3] = {4, 2, 2};
 constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 3;
 constexpr int sparse_s8_nv = 2;
-constexpr SparseS8Cost sparse_s8_cost = {1.0f, 3, 2, 2};
+constexpr SparseS8Cost sparse_s8_cost = {1.2f, 3, 6, 12};
 constexpr int sparse_nv = 3;
 constexpr SparseCost sparse_cost = {1.0f, 1.4f, 6, 6, 6, 3.2f, 5.5f};
 constexpr int dot_mr = 4, dot_nv = 2;

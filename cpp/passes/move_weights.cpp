@@ -39,13 +39,7 @@ bool move_weights(const Graph& graph, NodeId id, Patch& patch) {
     const Fact& result = graph.fact(node.outputs[0]);
     if (!bytes || !scale || !result.is_static() || result.rank() < 3) return false;
 
-    Node last;
-    last.name = dequantize.name;
-    last.op_type = dequantize.op_type;
-    last.domain = dequantize.domain;
-    last.op = dequantize.op;
-    last.inputs = dequantize.inputs;
-    last.attributes = dequantize.attributes;
+    Node last = copy_of(dequantize);
     if (scale->count() == 1) {
         last.attributes.erase("axis");
     } else if (scale->rank() != 1) {
@@ -56,12 +50,8 @@ bool move_weights(const Graph& graph, NodeId id, Patch& patch) {
         if (!moved) return false;
         last.attributes.set("axis", *moved);
     }
-    Node first;
-    first.op_type = node.op_type;
-    first.op = node.op;
-    first.inputs = node.inputs;
+    Node first = copy_of(node);
     first.inputs[0] = dequantize.inputs[0];
-    first.attributes = node.attributes;
     last.inputs[0] = patch.node(std::move(first), 1)[0];
     patch.replace(node.outputs[0], patch.node(std::move(last), 1)[0]);
     return true;

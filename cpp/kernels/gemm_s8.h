@@ -38,6 +38,16 @@ static void gemm_s8(const GemmS8& g, size_t row_begin, size_t row_end, size_t pa
         size_t np = 1;
         for (t.panel = panel_begin; t.panel < panels; t.panel += np) {
             np = t.panel + several <= panels ? several : 1;
+#ifdef LINNET_DOT_PAIRS
+            if (const size_t wide = word_panels(t, panels); wide > 0) {
+                first_sums(t, np = wide, first_of);
+                const auto row = [&](size_t tile) {
+                    return row_begin + tile * height + (tile < taller ? tile : taller);
+                };
+                words_block(t, row(first), row(last), np);
+                continue;
+            }
+#endif
             first_sums(t, np, first_of);
             const size_t left = g.n - t.panel * dot_nr, cols = left < np * dot_nr && np == 1 ? left : np * dot_nr;
             const DotFn tall = pick_dot(height + 1, cols), low = pick_dot(height, cols);

@@ -1,11 +1,10 @@
 // The int8 tile for AVX2, whose multiplication of bytes, u8 by s8, adds two neighbouring products in 16 bits, with
 // saturation: exact where no pair of weights of one sign exceeds 128 = 32767 / 255 in sum. The part above that goes
 // into extra steps, in each of which a column multiplies any one of eight neighbouring groups of A a second time. A
-// panel whose extra steps would take longer is given as two addends for each weight, at most 64 in size, and so two
-// passes.
+// panel whose extra steps would take longer is one of words.
 #pragma once
 
-#include "kernels/gemm_s8_common.h"
+#include "kernels/gemm_s8_words.h"
 
 namespace linnet::kernels::LINNET_ISA {
 
@@ -24,10 +23,14 @@ struct ExtraStep {
 
 LINNET_INLINE size_t dot_groups(size_t taps, size_t k) { return taps * ((k + 3) / 4); }
 
-// A panel: column sums; for each vector the number of extra steps, or -1 for two passes; the groups, [dot_nr][4] bytes
-// each; half of the rest for the extra steps of each vector, or all of it for the second addends.
-LINNET_INLINE size_t dot_panel_bytes(size_t taps, size_t k) { return 2 * dot_group * (1 + dot_groups(taps, k)); }
-LINNET_INLINE size_t extra_bytes(size_t groups) { return groups * dot_group / (size_t)dot_nv; }
+// Extra steps of a vector that a panel has room for: with more of them, words are faster.
+LINNET_INLINE size_t extra_room(size_t groups) { return groups / 8; }
+// A panel: column sums; for each vector the number of extra steps, or -1 if the panel is one of words; the groups,
+// [dot_nr][4] bytes each; the extra steps of each vector.
+LINNET_INLINE size_t dot_panel_bytes(size_t taps, size_t k) {
+    const size_t groups = dot_groups(taps, k), extra = (size_t)dot_nv * extra_room(groups) * sizeof(ExtraStep);
+    return (2 + groups) * dot_group + (extra + 63) / 64 * 64;
+}
 
 static size_t pack_b_s8_size(size_t taps, size_t k, size_t n) noexcept {
     return (n + dot_nr - 1) / dot_nr * dot_panel_bytes(taps, k);
@@ -66,12 +69,12 @@ static __attribute__((noinline)) size_t split_window(int8_t* w, uint32_t first, 
 }
 
 static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept {
-    const size_t per_tap = dot_groups(1, s.k), groups = s.taps * per_tap,
-                 room = extra_bytes(groups) / sizeof(ExtraStep);
+    const size_t per_tap = dot_groups(1, s.k), groups = s.taps * per_tap, room = extra_room(groups);
     for (size_t p = panel_begin; p < panel_end; ++p) {
         int8_t* const panel = (int8_t*)out + p * dot_panel_bytes(s.taps, s.k);
         const size_t n0 = p * dot_nr, cols = s.n - n0 < dot_nr ? s.n - n0 : dot_nr;
-        int8_t *const first = panel + 2 * dot_group, *const second = first + groups * dot_group;
+        int8_t* const first = panel + 2 * dot_group;
+        ExtraStep* const steps = (ExtraStep*)(first + groups * dot_group);
         int32_t head[2 * dot_nr] = {};
         const auto pack = [&] {
             int8_t* w = first;
@@ -90,18 +93,20 @@ static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_b
                 for (size_t g = 0, count; g < per_tap; g += count) {
                     const size_t at = t * per_tap + g, end = g < s.k / 4 ? s.k / 4 : per_tap;
                     count = end - g < dot_window ? end - g : dot_window;
-                    extra = split_window(first + at * dot_group + j * lanes * 4, (uint32_t)at, count,
-                                         (ExtraStep*)(second + j * extra_bytes(groups)), extra, room);
+                    extra = split_window(first + at * dot_group + j * lanes * 4, (uint32_t)at, count, steps + j * room,
+                                         extra, room);
                 }
             head[dot_nr + j] = (int32_t)extra;
             fits = fits && extra <= room;
         }
         if (!fits) {
-            for (size_t j = 0; j < (size_t)dot_nv; ++j) head[dot_nr + j] = -1;
+            head[dot_nr] = -1;
             pack();
-            for (size_t i = 0; i < groups * dot_group; ++i) {
-                second[i] = (int8_t)(first[i] / 2);
-                first[i] = (int8_t)(first[i] - second[i]);
+            for (size_t g = 0; g < groups; ++g) {
+                int8_t bytes[dot_group], *to = first + g * words_group;
+                __builtin_memcpy(bytes, to, dot_group);
+                for (size_t half = 0; half < 4; half += 2)
+                    for (size_t c = 0; c < dot_nr; ++c, to += 2) __builtin_memcpy(to, bytes + c * 4 + half, 2);
             }
         }
         __builtin_memcpy(panel, head, sizeof head);
@@ -113,14 +118,13 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
     const GemmS8& g = *t.g;
     const int8_t* const panel = (const int8_t*)g.b + t.panel * t.panel_bytes;
     const int8_t* b = panel + 2 * dot_group;
-    const size_t groups = dot_groups(g.taps, g.k), second = groups * dot_group;
+    const size_t groups = dot_groups(g.taps, g.k);
     int32_t extras[dot_nv];
     __builtin_memcpy(extras, panel + dot_group, sizeof extras);
-    const size_t passes_end = extras[0] < 0 ? 2 * second : second;
     const ExtraStep *extra[dot_nv], *extra_end[dot_nv];
     unroll<dot_nv>(LINNET_LAMBDA(j) {
-        extra[j] = (const ExtraStep*)(b + second + j * extra_bytes(groups));
-        extra_end[j] = extra[j] + (extras[j] < 0 ? 0 : extras[j]);
+        extra[j] = (const ExtraStep*)(b + groups * dot_group) + j * extra_room(groups);
+        extra_end[j] = extra[j] + extras[j];
     });
     i32 acc[MR][dot_nv];
     unroll<dot_nv>(LINNET_LAMBDA(j) {
@@ -137,16 +141,13 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
         return again ? 0 : g.k;
     };
     for (size_t n = next(Int<0>{}); n > 0; n = next(Int<1>{})) {
-        for (size_t pass = 0; pass < passes_end; pass += second) {
-            const int8_t* from = b + pass;
-            for (size_t q = 0; q < n; q += 4, from += dot_group) {
-                DotB bv[dot_nv];
-                unroll<dot_nv>(LINNET_LAMBDA(j) { bv[j] = dot_b(from + j * lanes * 4); });
-                unroll<MR>(LINNET_LAMBDA(i) {
-                    const DotA av = dot_a(at[i] + q);
-                    unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_pairs(acc[i][j], av, bv[j]); });
-                });
-            }
+        for (size_t q = 0; q < n; q += 4, b += dot_group) {
+            DotB bv[dot_nv];
+            unroll<dot_nv>(LINNET_LAMBDA(j) { bv[j] = dot_b(b + j * lanes * 4); });
+            unroll<MR>(LINNET_LAMBDA(i) {
+                const DotA av = dot_a(at[i] + q);
+                unroll<dot_nv>(LINNET_LAMBDA(j) { multiply_pairs(acc[i][j], av, bv[j]); });
+            });
         }
         unroll<dot_nv>(LINNET_LAMBDA(j) {
             for (const ExtraStep*& e = extra[j]; e < extra_end[j] && e->first < group + n / 4; ++e) {
@@ -160,7 +161,6 @@ static __attribute__((noinline)) void dot_tile(const DotArgs& t) noexcept {
                 });
             }
         });
-        b += n / 4 * dot_group;
         group += n / 4;
     }
     unroll<MR>(LINNET_LAMBDA(i) {
@@ -173,6 +173,17 @@ static DotFn pick_height(size_t rows) noexcept {
     if constexpr (MR > 1)
         if (rows < MR) return pick_height<MR - 1>(rows);
     return dot_tile<MR>;
+}
+
+// How many panels from t.panel on, to `end` at most, are of words.
+LINNET_INLINE size_t word_panels(const DotArgs& t, size_t end) {
+    size_t n = 0;
+    for (; n < words_panels && t.panel + n < end; ++n) {
+        int32_t extras;
+        __builtin_memcpy(&extras, (const int8_t*)t.g->b + (t.panel + n) * t.panel_bytes + dot_group, sizeof extras);
+        if (extras >= 0) break;
+    }
+    return n;
 }
 
 LINNET_INLINE size_t dot_panels(size_t) { return 1; }

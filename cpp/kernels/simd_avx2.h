@@ -133,6 +133,10 @@ constexpr bool winograd_s8_pays = true;
 // acc + a[0] b[0] + a[1] b[1] for 16-bit pairs, one of a for all lanes, one of b a lane.
 typedef __m256i PairA, PairB;
 LINNET_INLINE PairA pair_a(const int16_t* p) { return _mm256_castps_si256(_mm256_broadcast_ss((const float*)p)); }
+// 16 bytes as 16 bits each.
+LINNET_INLINE void store_words(int16_t* to, const uint8_t* p) {
+    _mm256_storeu_si256((__m256i*)to, _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)p)));
+}
 LINNET_INLINE PairB pair_b(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
 LINNET_INLINE i32 dot2(i32 acc, PairA a, PairB b) {
     // GCC, left to choose, adds products among each other first, and runs out of registers.

@@ -53,49 +53,78 @@ static void map_bytes(size_t n, const uint8_t* x, const uint8_t* table, uint8_t*
     }
 }
 
+LINNET_INLINE f32 centred(const uint8_t* p, i32 flip, i32 zero) {
+    return to_float((load_narrow<u8_lanes>(p) ^ flip) - zero);
+}
+template <bool Multiply>
+LINNET_INLINE f32 pair_of(f32 a, f32 b, f32 a_scale) {
+    if constexpr (Multiply) return a * b * a_scale;  // the first product is exact
+    a = a * a_scale;
+    keep(a);  // else one of the products is fused into the sum
+    return a + b;
+}
+
 template <bool Multiply>
 LINNET_INLINE void pair_bytes(const PairBytes& p) {
+    constexpr size_t block = 64;  // rows that use b's vectors again, if all have the same
     const ByteResult result(p.zero, p.lo, p.hi, p.y_signed);
     // Bytes of s8 as u8 and back: x ^ 128.
     const i32 a_flip = splat_i(p.a_signed ? 128 : 0), b_flip = splat_i(p.b_signed ? 128 : 0);
     const i32 a_zero = splat_i(p.a_zero) + a_flip, b_zero = splat_i(p.b_zero) + b_flip;
     const f32 a_scale = splat(p.a_scale), b_scale = splat(p.b_scale);
     alignas(64) uint8_t a_copy[byte_lanes] = {}, b_copy[byte_lanes] = {};
-    // Where the next bytes_lanes of an operand are: one byte repeated, or the last few copied.
-    const auto place =
-        [](const uint8_t* row, size_t step, size_t c, size_t left, uint8_t* copy) __attribute__((always_inline)) {
+    // Where the next `left` bytes of an operand are: one byte repeated, or the last few copied.
+    const auto place = [](const uint8_t* from, size_t step, size_t left, uint8_t* copy) __attribute__((always_inline)) {
         if (step == 0) {
-            const u8x all = u8x{} + *row;
+            const u8x all = u8x{} + *from;
             __builtin_memcpy(copy, &all, sizeof all);
             return (const uint8_t*)copy;
         }
-        if (left >= byte_lanes) return row + c;
-        copy_bytes(copy, row + c, left);
+        if (left >= byte_lanes) return from;
+        copy_bytes(copy, from, left);
         return (const uint8_t*)copy;
     };
-    for (size_t r = 0; r < p.rows; ++r) {
-        const uint8_t* a = (const uint8_t*)p.a + (ptrdiff_t)r * p.a_stride;
-        const uint8_t* b = (const uint8_t*)p.b + (ptrdiff_t)r * p.b_stride;
-        uint8_t* y = (uint8_t*)p.y + (ptrdiff_t)r * p.y_stride;
-        for (size_t c = 0; c < p.cols; c += byte_lanes) {
-            const size_t left = p.cols - c;
-            const uint8_t* pa = place(a, p.a_step, c, left, a_copy);
-            const uint8_t* pb = place(b, p.b_step, c, left, b_copy);
+    // Read once: a store of bytes might change p.
+    const size_t all = p.rows, cols = p.cols, a_step = p.a_step, b_step = p.b_step;
+    const ptrdiff_t a_stride = p.a_stride, b_stride = p.b_stride, y_stride = p.y_stride;
+    const uint8_t *a = (const uint8_t*)p.a, *b = (const uint8_t*)p.b;
+    uint8_t* y = (uint8_t*)p.y;
+    const bool shared = all > 1 && b_stride == 0;
+    for (size_t first = 0, rows; first < all; first += rows) {
+        rows = !shared ? 1 : all - first < block ? all - first : block;
+        for (size_t c = 0; c < cols; c += byte_lanes) {
+            const size_t left = cols - c;
+            const uint8_t *next = a + c * a_step, *pa = place(next, a_step, left, a_copy);
+            const uint8_t* pb = place(b + c * b_step, b_step, left, b_copy);
+            uint8_t* to = y + c;
             f32 x[4];
+            if (!shared) {
+                unroll<4>(LINNET_LAMBDA(i) {
+                    f32 vb = centred(pb + i * lanes, b_flip, b_zero);
+                    if constexpr (!Multiply) vb = vb * b_scale;
+                    keep(vb);
+                    x[i] = pair_of<Multiply>(centred(pa + i * lanes, a_flip, a_zero), vb, a_scale);
+                });
+                store_bytes(to, result.of(x), left);
+                continue;
+            }
+            f32 vb[4];
             unroll<4>(LINNET_LAMBDA(i) {
-                const f32 va = to_float((load_narrow<u8_lanes>(pa + i * lanes) ^ a_flip) - a_zero);
-                const f32 vb = to_float((load_narrow<u8_lanes>(pb + i * lanes) ^ b_flip) - b_zero);
-                if constexpr (Multiply) {
-                    x[i] = va * vb * a_scale;  // the first product is exact
-                } else {
-                    f32 first = va * a_scale, second = vb * b_scale;
-                    keep(first);  // else one of the products is fused into the sum
-                    keep(second);
-                    x[i] = first + second;
-                }
+                vb[i] = centred(pb + i * lanes, b_flip, b_zero);
+                if constexpr (!Multiply) vb[i] = vb[i] * b_scale;
+                keep(vb[i]);
             });
-            store_bytes(y + c, result.of(x), left);
+            for (size_t r = 0;;) {
+                unroll<4>(LINNET_LAMBDA(i) {
+                    x[i] = pair_of<Multiply>(centred(pa + i * lanes, a_flip, a_zero), vb[i], a_scale);
+                });
+                store_bytes(to, result.of(x), left);
+                if (++r == rows) break;
+                next += a_stride, to += y_stride;
+                pa = place(next, a_step, left, a_copy);
+            }
         }
+        a += (ptrdiff_t)rows * a_stride, b += (ptrdiff_t)rows * b_stride, y += (ptrdiff_t)rows * y_stride;
     }
 }
 static void add_bytes(const PairBytes& p) noexcept { pair_bytes<false>(p); }

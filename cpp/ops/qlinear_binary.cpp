@@ -4,11 +4,15 @@
 //   Add: clamp(round_half_even(float(a - a_zero) * (a_scale / y_scale) + float(b - b_zero) * (b_scale / y_scale)) +
 //        y_zero, lo, hi), each product and the sum rounded to float32
 //   Mul: clamp(round_half_even(float((a - a_zero) * (b - b_zero)) * (a_scale * b_scale / y_scale)) + y_zero, lo, hi)
+#include <algorithm>
+
 #include "ops/broadcast.h"
 #include "ops/elementwise.h"
 
 namespace linnet {
 namespace {
+
+constexpr int64_t kRowsFrom = 8;  // columns; less are spread into long rows (run_broadcast)
 
 void infer(InferContext& ctx) {
     for (int i : {0, 1}) check_dtype(ctx, i, set_of({DType::u8, DType::i8}));
@@ -51,8 +55,27 @@ void row(const void* context, size_t n, const void* const* in, const size_t* ste
     (state.multiply ? kernels::kernels().mul_bytes : kernels::kernels().add_bytes)(call);
 }
 
+// Rows of a matrix, such as pixels times a factor for each channel: one call for many.
+void run_rows(RunContext& ctx, const BinaryState& state) {
+    const int64_t cols = state.plan.dims[1];
+    const auto &a = state.plan.strides[0], &b = state.plan.strides[1];
+    parallel_ranges(ctx.parallel(), state.plan.dims[0], std::max<int64_t>(1, kCheapGrain / cols),
+                    [&](int64_t begin, int64_t end) {
+                        kernels::PairBytes call = state.call;
+                        call.rows = static_cast<size_t>(end - begin), call.cols = static_cast<size_t>(cols);
+                        call.a = ctx.input(0).as<uint8_t>() + begin * a[0];
+                        call.b = ctx.input(1).as<uint8_t>() + begin * b[0];
+                        call.y = ctx.output(0).as<uint8_t>() + begin * cols;
+                        call.a_stride = a[0], call.b_stride = b[0], call.y_stride = cols;
+                        call.a_step = static_cast<size_t>(a[1]), call.b_step = static_cast<size_t>(b[1]);
+                        (state.multiply ? kernels::kernels().mul_bytes : kernels::kernels().add_bytes)(call);
+                    });
+}
+
 void run(RunContext& ctx) {
     const BinaryState& state = *ctx.state<BinaryState>();
+    if (state.plan.dims.size() == 2 && state.plan.dims[1] >= kRowsFrom && state.plan.count > 0)
+        return run_rows(ctx, state);
     run_broadcast(state.plan, {ctx.input(0).data, ctx.input(1).data}, {1, 1}, ctx.output(0).data, 1, ctx.parallel(),
                   kCheapGrain, row, &state);
 }

@@ -24,7 +24,7 @@ struct ExtraStep {
 LINNET_INLINE size_t dot_groups(size_t taps, size_t k) { return taps * ((k + 3) / 4); }
 
 // Extra steps of a vector that a panel has room for: with more of them, words are faster.
-LINNET_INLINE size_t extra_room(size_t groups) { return groups / 8; }
+LINNET_INLINE size_t extra_room(size_t groups) { return groups / 5; }
 // A panel: column sums; for each vector the number of extra steps, or -1 if the panel is one of words; the groups,
 // [dot_nr][4] bytes each; the extra steps of each vector.
 LINNET_INLINE size_t dot_panel_bytes(size_t taps, size_t k) {

@@ -340,10 +340,10 @@ struct Kernels {
 
     // Bytes needed, and packing of filters w[n][k][9] into the panels [panel_begin, panel_end) of winograd_s8_cols
     // columns; out, the start of all panels, must be 4-byte aligned.
-    size_t (*pack_winograd_s8_size)(size_t k, size_t n) noexcept;
-    void (*pack_winograd_s8)(size_t k, size_t n, const int8_t* w, void* out, size_t panel_begin,
+    size_t (*pack_winograd_s8_size)(size_t m, size_t k, size_t n) noexcept;
+    void (*pack_winograd_s8)(size_t m, size_t k, size_t n, const int8_t* w, void* out, size_t panel_begin,
                              size_t panel_end) noexcept;
-    size_t (*winograd_s8_scratch)(size_t tiles, size_t k) noexcept;
+    size_t (*winograd_s8_scratch)(size_t m, size_t tiles, size_t k) noexcept;
     void (*winograd_s8)(const WinogradS8&, size_t panel_begin, size_t panel_end) noexcept;
 
     // Floats needed, and packing of element (tap, channel) at w[tap * tap_stride + channel * channel_stride].

@@ -43,18 +43,20 @@ struct DepthwiseS8 {
     ToBytes bytes;
 };
 
-// Winograd's F(2 x 2, 3 x 3), stride 1, in integers: y = bytes(bias[c] + sum of (x - x_zero) * w), exact. Transformed
-// pixels, and filters with the halves of their transform left out, fit into 16 bits; products are added in 32, and 4
-// times the sum is shifted back: right while that fits into an int32, as it does for k <= max_k and any s8 weights.
+// Winograd's F(m x m, 3 x 3), m 2 or 4, stride 1, in integers: y = bytes(bias[c] + sum of (x - x_zero) * w), exact.
+// Transformed pixels, and filters with the fractions of their transform left out, fit into 16 bits; products are added
+// in 32, and 4 or up to 64 times the sum is shifted back: right while that fits into an int32, as it does for m = 2 if
+// k <= max_k, and for m = 4 if the weights of no filter are more than max_weights in sum of absolute values.
 struct WinogradS8 {
     static constexpr size_t max_k = 1800;
-    size_t tiles = 0, k = 0, n = 0;
-    const void* const* pixels = nullptr;  // [tiles][16]: k bytes each, u8 or s8; of the zero point for padding
+    static constexpr int32_t max_weights = (1 << 17) - 1;
+    size_t m = 2, tiles = 0, k = 0, n = 0;
+    const void* const* pixels = nullptr;  // [tiles][(m + 2)^2]: k bytes each, u8 or s8; of the zero point for padding
     bool x_signed = false;
     int32_t x_zero = 0;
     const void* w = nullptr;        // packed by pack_winograd_s8
-    void* scratch = nullptr;        // winograd_s8_scratch(tiles, k) bytes, 64-byte aligned
-    const int32_t* rows = nullptr;  // [tiles][4]: the row of y, negative outside of it
+    void* scratch = nullptr;        // winograd_s8_scratch(m, tiles, k) bytes, 64-byte aligned
+    const int32_t* rows = nullptr;  // [tiles][m * m]: the row of y, negative outside of it
     const int32_t* bias = nullptr;  // per column, or null
     void* y = nullptr;
     ptrdiff_t ldy = 0;

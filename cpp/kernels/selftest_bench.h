@@ -49,7 +49,7 @@ double int8_peak(const Kernels&);
 Result gemm_s8(const Kernels&, size_t m, size_t n, size_t k, double deviation);
 Result conv_s8(const Kernels&, size_t side, size_t in, size_t out, size_t kernel, size_t stride);
 Result depthwise_s8(const Kernels&, size_t side, size_t channels, size_t kernel, size_t stride);
-Result winograd_s8(const Kernels&, size_t channels);  // counts the multiply-adds of the direct sum
+Result winograd_s8(const Kernels&, size_t m, size_t channels);  // counts the multiply-adds of the direct sum
 // 4096 bytes in L1.
 Result pair_bytes(const Kernels&, bool multiply);
 Result map_bytes(const Kernels&);

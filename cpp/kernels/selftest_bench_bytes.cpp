@@ -33,22 +33,24 @@ Result depthwise_s8(const Kernels& K, size_t h, size_t channels, size_t k, size_
 }
 
 // A block of 48 tiles inside an image.
-Result winograd_s8(const Kernels& K, size_t k) {
-    constexpr size_t tiles = 48, wide = 12, row = 2 * wide + 2;
-    const std::vector<uint8_t> x(row * (2 * tiles / wide + 2) * k, 3);
+Result winograd_s8(const Kernels& K, size_t m, size_t k) {
+    constexpr size_t tiles = 48, wide = 12;
+    const size_t row = m * wide + 2, in = m + 2;
+    const std::vector<uint8_t> x(row * (m * tiles / wide + 2) * k, 3);
     const std::vector<int8_t> filters(k * k * 9, 5);
     const std::vector<float> scale(k, 0.001f);
     const size_t panels = (k + K.winograd_s8_cols - 1) / K.winograd_s8_cols;
-    std::vector<int32_t> packed(K.pack_winograd_s8_size(k, k) / 4), rows(tiles * 4);
-    K.pack_winograd_s8(k, k, filters.data(), packed.data(), 0, panels);
-    std::vector<const void*> pixels(tiles * 16);
+    std::vector<int32_t> packed(K.pack_winograd_s8_size(m, k, k) / 4), rows(tiles * m * m);
+    K.pack_winograd_s8(m, k, k, filters.data(), packed.data(), 0, panels);
+    std::vector<const void*> pixels(tiles * in * in);
     for (size_t t = 0; t < tiles; ++t)
-        for (size_t i = 0; i < 16; ++i) {
-            pixels[t * 16 + i] = x.data() + ((t / wide * 2 + i / 4) * row + t % wide * 2 + i % 4) * k;
-            if (i < 4) rows[t * 4 + i] = (int32_t)((t / wide * 2 + i / 2) * 2 * wide + t % wide * 2 + i % 2);
+        for (size_t i = 0; i < in * in; ++i) {
+            pixels[t * in * in + i] = x.data() + ((t / wide * m + i / in) * row + t % wide * m + i % in) * k;
+            if (i < m * m) rows[t * m * m + i] = (int32_t)((t / wide * m + i / m) * m * wide + t % wide * m + i % m);
         }
-    std::vector<uint8_t> y(tiles * 4 * k), scratch(K.winograd_s8_scratch(tiles, k) + 64);
+    std::vector<uint8_t> y(tiles * m * m * k), scratch(K.winograd_s8_scratch(m, tiles, k) + 64);
     WinogradS8 w;
+    w.m = m;
     w.tiles = tiles;
     w.k = w.n = k;
     w.pixels = pixels.data();

@@ -2,6 +2,7 @@
 #include "kernels/selftest.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace linnet::kernels::test {
 
@@ -282,39 +283,50 @@ void test_depthwise_s8(const Kernels& K, Tally& tally, Random& rng, const Depthw
                                           (size_t)t.pad, d.x_signed, wide, extreme, kind}));
 }
 
-void test_winograd_s8(const Kernels& K, Tally& tally, Random& rng, size_t side_h, size_t side_w, size_t k, size_t n,
-                      bool extreme, size_t kind) {
+// extreme: inputs and weights at their ends, those of m = 4 only while their sum stays in its bound.
+void test_winograd_s8(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t side_h, size_t side_w, size_t k,
+                      size_t n, bool extreme, size_t kind) {
     WinogradS8 w;
+    w.m = m;
     w.k = k;
     w.n = n;
     w.x_signed = rng.below(2) != 0;
     w.x_zero = extreme ? (w.x_signed ? -128 : 0) : some_byte(rng, w.x_signed);
-    auto x = random_bytes(rng, side_h * side_w * k);
-    if (extreme) std::fill(x.begin(), x.end(), (uint8_t)(w.x_signed ? 127 : 255));
+    auto x = random_bytes(rng, side_h * side_w * k, rng.below(2) != 0);
+    if (extreme && rng.below(2)) std::fill(x.begin(), x.end(), (uint8_t)(w.x_signed ? 127 : 255));
     const Edged<uint8_t> zero(k, (uint8_t)w.x_zero);
     Edged<int8_t> filters(n * k * 9);
     const int8_t end = rng.below(2) ? 127 : -128;
     for (auto& v : filters) v = extreme ? end : (int8_t)rng.next();
+    if (m == 4)
+        for (size_t c = 0; c < n; ++c) {
+            int32_t left = WinogradS8::max_weights;
+            for (size_t i = 0; i < k * 9; ++i) {
+                int8_t& v = filters[c * k * 9 + i];
+                if (std::abs((int)v) > left) v = (int8_t)(v < 0 ? -left : left);
+                left -= std::abs((int)v);
+            }
+        }
     Edged<int32_t> bias(n);
     for (auto& v : bias) v = (int32_t)rng.below(20000) - 10000;
-    const size_t panels = (n + K.winograd_s8_cols - 1) / K.winograd_s8_cols, size = K.pack_winograd_s8_size(k, n);
+    const size_t panels = (n + K.winograd_s8_cols - 1) / K.winograd_s8_cols, size = K.pack_winograd_s8_size(m, k, n);
     Edged<int32_t> packed(size / 4 + 1, 77);
-    K.pack_winograd_s8(k, n, filters.data(), packed.data(), 0, panels);
+    K.pack_winograd_s8(m, k, n, filters.data(), packed.data(), 0, panels);
     tally.check(packed.back() == 77, name("pack_winograd_s8 writes outside", {k, n}));
 
-    const size_t tiles_h = (side_h + 1) / 2, tiles_w = (side_w + 1) / 2, ldy = n + rng.below(3);
+    const size_t tiles_h = (side_h + m - 1) / m, tiles_w = (side_w + m - 1) / m, in = m + 2, ldy = n + rng.below(3);
     w.tiles = tiles_h * tiles_w;
-    std::vector<const void*> pixels(w.tiles * 16);
-    std::vector<int32_t> rows(w.tiles * 4);
+    std::vector<const void*> pixels(w.tiles * in * in);
+    std::vector<int32_t> rows(w.tiles * m * m);
     for (size_t tile = 0; tile < w.tiles; ++tile)
-        for (size_t i = 0; i < 16; ++i) {
-            const ptrdiff_t h = (ptrdiff_t)(tile / tiles_w * 2 + i / 4) - 1,
-                            v = (ptrdiff_t)(tile % tiles_w * 2 + i % 4) - 1;
+        for (size_t i = 0; i < in * in; ++i) {
+            const ptrdiff_t h = (ptrdiff_t)(tile / tiles_w * m + i / in) - 1,
+                            v = (ptrdiff_t)(tile % tiles_w * m + i % in) - 1;
             const bool inside = h >= 0 && v >= 0 && h < (ptrdiff_t)side_h && v < (ptrdiff_t)side_w;
-            pixels[tile * 16 + i] = inside ? x.data() + ((size_t)h * side_w + (size_t)v) * k : zero.data();
-            if (i >= 4) continue;
-            const size_t oh = tile / tiles_w * 2 + i / 2, ow = tile % tiles_w * 2 + i % 2;
-            rows[tile * 4 + i] = oh < side_h && ow < side_w ? (int32_t)(oh * side_w + ow) : -1;
+            pixels[tile * in * in + i] = inside ? x.data() + ((size_t)h * side_w + (size_t)v) * k : zero.data();
+            if (i >= m * m) continue;
+            const size_t oh = tile / tiles_w * m + i / m, ow = tile % tiles_w * m + i % m;
+            rows[tile * m * m + i] = oh < side_h && ow < side_w ? (int32_t)(oh * side_w + ow) : -1;
         }
     Guarded<uint8_t> y(side_h * side_w * ldy);
     for (size_t i = 0; i < y.size(); ++i) y[i] = (uint8_t)rng.next();
@@ -322,7 +334,7 @@ void test_winograd_s8(const Kernels& K, Tally& tally, Random& rng, size_t side_h
     const SomeBytes bytes(rng, kind, n, 400.0f / (float)(1 + k * 36000), before.data(), ldy);
     w.bytes = bytes.t;
     if (w.bytes.add && rng.below(2)) w.bytes.add = y.data();
-    std::vector<uint8_t> scratch(K.winograd_s8_scratch(w.tiles, k) + 64);
+    std::vector<uint8_t> scratch(K.winograd_s8_scratch(m, w.tiles, k) + 64);
     w.scratch = scratch.data() + ((-(uintptr_t)scratch.data()) & 63);
     w.pixels = pixels.data();
     w.rows = rows.data();
@@ -350,7 +362,7 @@ void test_winograd_s8(const Kernels& K, Tally& tally, Random& rng, size_t side_h
             }
             ok = ok && y[p * ldy + c] == reference_bytes(bytes.t, sum, p, c);
         }
-    tally.check(ok, name("winograd_s8", {side_h, side_w, k, n, extreme, kind}));
+    tally.check(ok, name("winograd_s8", {m, side_h, side_w, k, n, extreme, kind}));
 }
 
 }  // namespace
@@ -391,8 +403,11 @@ void test_bytes(const Kernels& K, Tally& tally) {
     }
     for (size_t k = 1; k <= 70; k += k < 20 ? 1 : 7)
         for (const size_t n : {1, 4, 8, 15, 16, 17, 32, 33, 50})
-            test_winograd_s8(K, tally, rng, 1 + rng.below(9), 1 + rng.below(9), k, n, kind % 5 == 0, kind % 4), ++kind;
-    for (size_t i = 0; i < 4; ++i) test_winograd_s8(K, tally, rng, 4, 4, WinogradS8::max_k, 5, true, i);
+            for (const size_t m : {2, 4})
+                test_winograd_s8(K, tally, rng, m, 1 + rng.below(9), 1 + rng.below(9), k, n, kind % 5 == 0, kind % 4),
+                    ++kind;
+    for (size_t i = 0; i < 8; ++i)
+        test_winograd_s8(K, tally, rng, 2 + i / 4 * 2, 4, 4, WinogradS8::max_k, 5, true, i % 4);
 }
 
 }  // namespace linnet::kernels::test

@@ -28,7 +28,8 @@ void plan_padded_rows(ConvPlanS8& plan) {
     plan.table.prepare(w, plan.padded_elements);
 }
 
-const char* choose_path(ConvPlanS8& plan, bool constant, int threads) {
+const char* choose_path(ConvPlanS8& plan, const Tensor* weights, int threads) {
+    const bool constant = weights != nullptr;
     if (plan.groups > 1 && plan.k == 1 && plan.n == 1) {
         const kernels::Window& w = plan.window;
         if (plan.linear && w.kernel[0] == 1 && w.in[0] == 1 && w.out[0] == 1 && w.pad_begin[0] == 0) {
@@ -55,11 +56,12 @@ const char* choose_path(ConvPlanS8& plan, bool constant, int threads) {
         plan_padded_rows(plan);
         return "int8 GEMM over copied windows";
     }
-    if (constant && plan.linear && plan.groups == 1 && !plan.wide &&
-        winograd_s8_pays(plan.window, plan.images, plan.k, plan.n)) {
-        plan.path = ConvPath::winograd;
-        plan.winograd = plan_winograd_s8(plan.window, plan.images, plan.k, plan.n, threads);
-        return "int8 Winograd F(2,3)";
+    if (constant && plan.linear && plan.groups == 1 && !plan.wide) {
+        if (const int64_t m = choose_winograd_s8(plan.window, plan.images, plan.k, plan.n, *weights)) {
+            plan.path = ConvPath::winograd;
+            plan.winograd = plan_winograd_s8(plan.window, m, plan.images, plan.k, plan.n, threads);
+            return m == 2 ? "int8 Winograd F(2,3)" : "int8 Winograd F(4,3)";
+        }
     }
     plan.table.prepare(plan.window, plan.in_elements);
     return "indirect int8 GEMM";
@@ -119,7 +121,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
 
     const bool constant = ctx.is_constant(at.w);
     plan.wide = ctx.input(at.w).dtype == DType::u8 || ctx.has_input(at.w_zero);
-    std::string way = choose_path(plan, constant, ctx.threads);
+    std::string way = choose_path(plan, ctx.constant(at.w), ctx.threads);
     if (plan.path == ConvPath::gemm && constant && plan.groups == 1 && !plan.wide && !plan.merged) {
         const kernels::PackB layout{1, static_cast<size_t>(plan.k), static_cast<size_t>(plan.n), 0, 1, plan.k};
         const int64_t rows = plan.images * plan.pixels;
@@ -142,7 +144,8 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
         plan.packed_bytes = table.pack_depthwise_s8_size(plan.window.kernel[1], plan.window.kernel[2],
                                                          static_cast<size_t>(plan.in_channels), plan.wide);
     } else if (plan.path == ConvPath::winograd) {
-        plan.packed_bytes = table.pack_winograd_s8_size(static_cast<size_t>(plan.k), static_cast<size_t>(plan.n));
+        plan.packed_bytes = table.pack_winograd_s8_size(static_cast<size_t>(plan.winograd.m),
+                                                        static_cast<size_t>(plan.k), static_cast<size_t>(plan.n));
     } else if (plan.path != ConvPath::sparse) {
         plan.packed_group = aligned(table.pack_b_s8_size(static_cast<size_t>(plan.taps), static_cast<size_t>(plan.k),
                                                          static_cast<size_t>(plan.columns())));
@@ -156,8 +159,9 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx, bool linear) {
     if (plan.path == ConvPath::sparse) {
         plan.packed_at = take(static_cast<size_t>(plan.sparse.scratch()) * sizeof(float));
     } else if (constant && (!depthwise_zero || w_zero)) {
-        std::string kind = cat("conv_s8 ", table.isa, ' ', static_cast<int>(plan.path), ' ', plan.groups, ' ',
-                               plan.taps, ' ', plan.k, ' ', plan.columns(), ' ', plan.merged, ' ', plan.wide);
+        std::string kind =
+            cat("conv_s8 ", table.isa, ' ', static_cast<int>(plan.path), ' ', plan.groups, ' ', plan.taps, ' ', plan.k,
+                ' ', plan.columns(), ' ', plan.merged, ' ', plan.wide, ' ', plan.winograd.m);
         for (int64_t i = 0; depthwise_zero && i < w_zero->count(); ++i) kind += cat(' ', int_at(*w_zero, i));
         plan.packed = ctx.pack<Tensor>(at.w, kind, [&](const Tensor& weights) -> std::shared_ptr<const Tensor> {
             auto out = std::make_shared<Tensor>(Tensor::allocate(DType::u8, {static_cast<int64_t>(plan.packed_bytes)}));

@@ -50,8 +50,8 @@ void subtract_zeros(const ConvPlanS8& plan, const Tensor& w, const Tensor* w_zer
 void pack_weights(const ConvPlanS8& plan, const Tensor& w, const Tensor* w_zero, std::byte* out) {
     if (plan.path == ConvPath::winograd) {
         const auto columns = static_cast<int64_t>(kernels::kernels().winograd_s8_cols);
-        return kernels::kernels().pack_winograd_s8(static_cast<size_t>(plan.k), static_cast<size_t>(plan.n),
-                                                   w.as<int8_t>(), out, 0,
+        return kernels::kernels().pack_winograd_s8(static_cast<size_t>(plan.winograd.m), static_cast<size_t>(plan.k),
+                                                   static_cast<size_t>(plan.n), w.as<int8_t>(), out, 0,
                                                    static_cast<size_t>((plan.n + columns - 1) / columns));
     }
     if (!plan.is_depthwise()) return pack_gemm(plan, w, out);

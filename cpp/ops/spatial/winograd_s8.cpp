@@ -39,7 +39,7 @@ int64_t choose_winograd_s8(const kernels::Window& w, int64_t images, int64_t k, 
     const auto pixels = images * static_cast<int64_t>(w.out[1] * w.out[2]);
     if (k < 32 || n < 32 || pixels < 100 || pixels > INT32_MAX / 2) return 0;
     // Edges that tiles stand over count against the larger ones, and so do their weights, 2.25 times as many.
-    const bool large = 36 * tiles_of(w, 4) * 5 < 16 * tiles_of(w, 2) * 4;
+    const bool large = 36 * tiles_of(w, 4) * 7 < 16 * tiles_of(w, 2) * 5;
     if (large && light(weights, k, n)) return 4;
     return k <= static_cast<int64_t>(kernels::WinogradS8::max_k) ? 2 : 0;
 }

@@ -102,12 +102,7 @@ static void pack_b_s8(const PackB& s, const int8_t* b, void* out, size_t panel_b
         if (!fits) {
             head[dot_nr] = -1;
             pack();
-            for (size_t g = 0; g < groups; ++g) {
-                int8_t bytes[dot_group], *to = first + g * words_group;
-                __builtin_memcpy(bytes, to, dot_group);
-                for (size_t half = 0; half < 4; half += 2)
-                    for (size_t c = 0; c < dot_nr; ++c, to += 2) __builtin_memcpy(to, bytes + c * 4 + half, 2);
-            }
+            for (size_t g = 0; g < groups; ++g) words_of_group(first + g * words_group);
         }
         __builtin_memcpy(panel, head, sizeof head);
     }

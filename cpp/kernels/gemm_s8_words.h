@@ -10,6 +10,16 @@ constexpr size_t words_chunk = dot_chunk;  // k of A that are wide at a time
 constexpr size_t words_rows = 32, words_panels = 4;
 constexpr size_t words_group = dot_nr * 4;  // bytes of four k of a panel: [k / 2][dot_nr][2]
 
+// [dot_nr][4] weights of a group become [2][dot_nr][2].
+static __attribute__((noinline)) void words_of_group(int8_t* group) noexcept {
+    int8_t bytes[words_group];
+    __builtin_memcpy(bytes, group, sizeof bytes);
+    for (size_t i = 0; i < words_group; i += 2) {
+        __builtin_memcpy(group + i, bytes + i % (2 * dot_nr) * 2 + i / (2 * dot_nr) * 2, 2);
+        __asm__ volatile("" ::: "memory");  // not worth the code of vectors
+    }
+}
+
 // Pieces of rows, n bytes each and a multiple of four, as 16 bits.
 static __attribute__((noinline)) void widen_rows(const uint8_t* const* rows, size_t count, size_t n,
                                                  int16_t* out) noexcept {

@@ -305,7 +305,8 @@ void bench(const Kernels& K, bool json) {
         report(d[3] == 1 ? "int8 depthwise" : "int8 depthwise s2", sizes({d[0], d[1], d[2], d[3]}),
                depthwise_s8(K, d[0], d[1], d[2], d[3]));
     for (const size_t m : {2, 4})
-        for (const size_t k : {64, 128, 256}) report("int8 winograd", sizes({m, k, k}), winograd_s8(K, m, k));
+        for (const size_t k : {64, 128, 256})
+            if (K.winograd_s8_pays) report("int8 winograd", sizes({m, k, k}), winograd_s8(K, m, k));
     for (const auto& g : narrow_gemms)
         report("gemm narrow", sizes({g[0], g[1], g[2], g[3]}), gemm_bits(K, g[0], g[1], g[2], g[3]));
     for (const bool narrow : {false, true}) {

@@ -370,9 +370,12 @@ void test_winograd_s8(const Kernels& K, Tally& tally, Random& rng, size_t m, siz
 void test_bytes(const Kernels& K, Tally& tally) {
     Random rng;
     test_map_bytes(K, tally, rng);
-    for (const bool multiply : {false, true})
+    for (const bool multiply : {false, true}) {
         for (size_t cols = 1; cols < 200; cols += cols < 70 ? 1 : 13)
             for (const size_t rows : {1, 3}) test_pair_bytes(K, tally, rng, multiply, rows, cols);
+        for (const size_t cols : {5, 16, 32, 33, 64, 100})  // more rows than share what is made of the other operand
+            for (size_t turn = 0; turn < 6; ++turn) test_pair_bytes(K, tally, rng, multiply, 65 + turn, cols);
+    }
     for (const size_t channels : {1, 3, 4, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 150})
         for (const size_t taps : {1, 2, 9, 49})
             for (const bool indirect : {false, true})
@@ -401,6 +404,7 @@ void test_bytes(const Kernels& K, Tally& tally) {
         for (const size_t stride : {1, 2, 3})
             test_depthwise_s8(K, tally, rng, {9, 90, channels, 3, 3, stride, 1, 1}, kind++ % 4);
     }
+    if (!K.winograd_s8_pays) return;
     for (size_t k = 1; k <= 70; k += k < 20 ? 1 : 7)
         for (const size_t n : {1, 4, 8, 15, 16, 17, 32, 33, 50})
             for (const size_t m : {2, 4})

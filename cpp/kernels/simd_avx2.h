@@ -62,6 +62,21 @@ LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
     v[2] = (f32)_mm256_unpacklo_pd(b, d), v[3] = (f32)_mm256_unpackhi_pd(b, d);
 }
 
+#define LINNET_EXPAND
+struct ExpandTable {
+    int8_t lane[256][8];
+    constexpr ExpandTable() : lane() {
+        for (int bits = 0; bits < 256; ++bits)
+            for (int i = 0, next = 0; i < 8; ++i) lane[bits][i] = bits >> i & 1 ? (int8_t)next++ : (int8_t)-1;
+    }
+};
+static constexpr ExpandTable expand_table;
+// The next floats at p in the lanes whose bits are set, 0 in the others. A whole vector at p is readable.
+LINNET_INLINE f32 expand(const float* p, uint32_t bits) {
+    const __m256i lane = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)expand_table.lane[bits]));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), lane), _mm256_setzero_ps(), (f32)lane);
+}
+
 alignas(32) static const int32_t tail_mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 LINNET_INLINE __m256i mask_n(size_t n) { return _mm256_loadu_si256((const __m256i*)(tail_mask + 8 - n)); }
 LINNET_INLINE f32 load_n(const float* p, size_t n) { return _mm256_maskload_ps(p, mask_n(n)); }

@@ -74,6 +74,12 @@ LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
     v[2] = (f32)_mm512_unpacklo_pd(b, d), v[3] = (f32)_mm512_unpackhi_pd(b, d);
 }
 
+#define LINNET_EXPAND
+// The next floats at p in the lanes whose bits are set, 0 in the others. A whole vector at p is readable.
+LINNET_INLINE f32 expand(const float* p, uint32_t bits) {
+    return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p));
+}
+
 #define LINNET_SCALE_2N
 // x 2^n for whole numbers n, subnormals and infinity included.
 LINNET_INLINE f32 scale_2n(f32 x, f32 n) { return _mm512_scalef_ps(x, n); }

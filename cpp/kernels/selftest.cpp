@@ -1,5 +1,6 @@
-// linnet-kernel-test [--isa NAME] [--bench [--sparse] [--json]]: runs every kernel of every table this CPU can run against plain
-// loops in double, over odd sizes and wide strides; with --bench it times them instead (--json: an object a line).
+// linnet-kernel-test [--isa NAME] [--bench [--sparse] [--json]]: runs every kernel of every table this CPU can run
+// against plain loops in double, over odd sizes and wide strides; with --bench it times them instead (--json: an object
+// a line).
 #include "kernels/selftest.h"
 
 #include <algorithm>

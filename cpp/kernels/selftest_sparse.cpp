@@ -28,9 +28,10 @@ SparseMatrix::SparseMatrix(const Kernels& K, const float* b, size_t k, size_t n,
         const size_t groups = (cols + 3) / 4;
         for (size_t g = 0; g < groups; ++g) {
             std::vector<size_t> rows[4];
-            // Columns may come in any order: here turned by one group's worth and back to front.
+            // Columns for tiles may come in any order: here spread over the groups and back to front.
             size_t from[4];
-            for (size_t c = 0; c < 4; ++c) from[c] = blocks ? g * 4 + c : groups * 4 - 1 - (c * groups + g);
+            for (size_t c = 0; c < 4; ++c)
+                from[c] = form != Form::columns ? g * 4 + c : groups * 4 - 1 - (c * groups + g);
             for (size_t r = 0; r < k; ++r) {
                 bool any = false;
                 for (const size_t c : from) any = any || (c < cols && b[r * n + strip + c] != 0);
@@ -39,7 +40,7 @@ SparseMatrix::SparseMatrix(const Kernels& K, const float* b, size_t k, size_t n,
             }
             size_t steps = 0;
             for (const auto& r : rows) steps = std::max(steps, r.size());
-            const size_t unit = form == Form::row_blocks ? 1 : K.sparse_rows;
+            const size_t unit = form == Form::row_blocks || form == Form::row_columns ? 1 : K.sparse_rows;
             for (size_t s = 0; s < steps; ++s)
                 for (size_t c = 0; c < 4; ++c) {
                     const bool there = s < rows[c].size();
@@ -240,7 +241,7 @@ void test_sparse(const Kernels& K, Tally& tally) {
     for (const size_t m : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 65, 100, 113})
         for (const size_t n : {1, 3, 4, 5, 8, 15, 16, 17, 60, 64, 65, 68, 130}) {
             // Few rows take every form.
-            const size_t form = turn % (m <= 3 ? 4 : 2);
+            const size_t form = turn % (m <= 3 ? 5 : 2);
             sparse_case(K, tally, rng, m, n, ks[turn % 12], turn % epilogue_variants, (Form)form, percents[turn % 5]);
             sparse_s8_case(K, tally, rng, m, n, ks[(turn / 3) % 12], percents[turn % 5], (GemmS8::Out)(turn % 3));
             ++turn;
@@ -267,7 +268,9 @@ void take_turns(const Dense& dense, const Sparse& sparse, double (&best)[2]) {
 void race(const Kernels& K, size_t m, size_t k, size_t n, bool blocks, size_t percent, double (&best)[2]) {
     Random rng;
     const auto a = random_floats(rng, m * k), column = random_floats(rng, n), b = pruned(rng, k, n, blocks, percent);
-    const Form tall = blocks ? Form::blocks : Form::columns, low = blocks ? Form::row_blocks : Form::row_bits;
+    const Form tall = blocks ? Form::blocks : Form::columns, low = blocks         ? Form::row_blocks
+                                                                   : percent > 75 ? Form::row_columns
+                                                                                  : Form::row_bits;
     const SparseMatrix sparse(K, b.data(), k, n, m == 1 ? low : tall);
     const size_t panels = (n + K.gemm_cols - 1) / K.gemm_cols, tile = (k + 1) * K.sparse_rows;
     std::vector<float> packed(K.pack_b_f32_size(1, k, n)), c(m * n), scratch(tile + 16);

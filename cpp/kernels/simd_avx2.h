@@ -20,7 +20,7 @@ constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 3;
 constexpr int sparse_s8_nv = 2;
 constexpr SparseS8Cost sparse_s8_cost = {1.2f, 3, 6, 12};
 constexpr int sparse_nv = 3;
-constexpr SparseCost sparse_cost = {1.0f, 1.4f, 6, 6, 6, 3.2f, 5.5f};
+constexpr SparseCost sparse_cost = {1.0f, 1.4f, 6, 6, 6, 3.2f, 5.5f, 2.0f};
 constexpr int dot_mr = 4, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 

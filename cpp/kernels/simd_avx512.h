@@ -24,7 +24,7 @@ constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
 constexpr int sparse_s8_nv = 3;
 constexpr SparseS8Cost sparse_s8_cost = {1.3f, 6, 10, 12};
 constexpr int sparse_nv = 3;
-constexpr SparseCost sparse_cost = {1.1f, 2.1f, 9, 14, 9, 3.2f, 5.5f};
+constexpr SparseCost sparse_cost = {1.1f, 2.1f, 9, 14, 9, 3.2f, 5.5f, 1.3f};
 constexpr int dot_mr = 12, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 

@@ -182,9 +182,11 @@ static void sparse_tile(size_t vectors, const SparseTile& t, size_t begin, size_
 
 typedef float quad __attribute__((vector_size(16)));
 
-// One row by the groups [begin, end) of row_blocks; out holds what the sums start from.
-static __attribute__((noinline)) void sparse_row_blocks(const float* a, const SparseB& b, float* out, size_t begin,
-                                                        size_t end) noexcept {
+// One row, with a zero behind it if not for Blocks, by the groups [begin, end) of row_blocks or row_columns; out holds
+// what the sums start from.
+template <bool Blocks>
+static __attribute__((noinline)) void sparse_row(const float* a, const SparseB& b, float* out, size_t begin,
+                                                 size_t end) noexcept {
     constexpr size_t at_once = 4;  // independent sums
     for (size_t g = begin; g < end; g += at_once, out += 4 * at_once) {
         const size_t groups = end - g < at_once ? end - g : at_once;
@@ -196,10 +198,16 @@ static __attribute__((noinline)) void sparse_row_blocks(const float* a, const Sp
             common = steps < common ? steps : common;
         }
         const auto step = LINNET_LAMBDA_2(i, s) {
-            quad w;
+            quad w, av;
             __builtin_memcpy(&w, b.values + s * 4, sizeof w);
-            const float x = a[b.index[s]];
-            acc[i] = w * quad{x, x, x, x} + acc[i];
+            if constexpr (Blocks) {
+                const float x = a[b.index[s]];
+                av = quad{x, x, x, x};
+            } else {
+                const uint32_t* k = b.index + s * 4;
+                av = quad{a[k[0]], a[k[1]], a[k[2]], a[k[3]]};
+            }
+            acc[i] = w * av + acc[i];
         };
         for (size_t s = 0; s < common; ++s) unroll<at_once>(LINNET_LAMBDA(i) { step(i, (size_t)b.start[g + i] + s); });
         unroll<at_once>(LINNET_LAMBDA(i) {
@@ -252,14 +260,21 @@ static void sparse_rows(const SparseF32& g, const Program& p, size_t row_begin, 
                         size_t group_end) noexcept {
     constexpr size_t at_once = lanes == 16 ? 4 : lanes == 8 ? 2 : 1;
     float buffer[sparse_rest];
-    for (size_t first = group_begin; first < group_end; first += sparse_rest / 4) {
-        const size_t last = group_end - first < sparse_rest / 4 ? group_end : first + sparse_rest / 4;
-        const size_t col = first * 4, cols = last * 4 < g.n ? last * 4 - col : g.n - col;
-        for (size_t r = row_begin; r < row_end; ++r) {
-            const float* row = g.a + (ptrdiff_t)r * g.lda;
+    for (size_t r = row_begin; r < row_end; ++r) {
+        const float* row = g.a + (ptrdiff_t)r * g.lda;
+        if (g.b.form == SparseB::Form::row_columns) {
+            if (g.k) __builtin_memcpy(g.scratch, row, g.k * sizeof(float));
+            g.scratch[g.k] = 0;
+            row = g.scratch;
+        }
+        for (size_t first = group_begin; first < group_end; first += sparse_rest / 4) {
+            const size_t last = group_end - first < sparse_rest / 4 ? group_end : first + sparse_rest / 4;
+            const size_t col = first * 4, cols = last * 4 < g.n ? last * 4 - col : g.n - col;
             for (size_t c = 0; c < sparse_rest; ++c) buffer[c] = p.bias && c < cols ? p.bias[col + c] : 0.0f;
             if (g.b.form == SparseB::Form::row_blocks) {
-                sparse_row_blocks(row, g.b, buffer, first, last);
+                sparse_row<true>(row, g.b, buffer, first, last);
+            } else if (g.b.form == SparseB::Form::row_columns) {
+                sparse_row<false>(row, g.b, buffer, first, last);
             } else {
                 const size_t strip = first / 4, end = (last + 3) / 4, full = strip + (end - strip) / at_once * at_once;
                 sparse_row_bits<at_once>(row, g.k, g.b, buffer, strip, full);

@@ -22,7 +22,8 @@ using Form = SparseChoice::Form;
 
 struct Counts {
     int64_t zeros = 0, blocks = 0;  // elements; steps of blocks that are not all zero
-    int64_t columns = 0;            // steps when each column has its own, those of a strip sorted by their number
+    int64_t loose = 0;              // steps when each column of a group has its own
+    int64_t columns = 0;            // the same with the columns of a strip sorted by their number
 };
 
 template <class T>
@@ -65,6 +66,7 @@ Counts count_zeros(const T* b, const kernels::PackB& layout) {
             }
             for (size_t c = 0; c < cols; ++c) counts.zeros += static_cast<int64_t>(layout.k) - values[n - strip + c];
         }
+        for (size_t i = 0; i < kStrip; i += 4) counts.loose += *std::max_element(values + i, values + i + 4);
         std::sort(values, values + kStrip);
         for (size_t i = 3; i < kStrip; i += 4) counts.columns += values[i];
     }
@@ -94,8 +96,9 @@ void pack_blocks(const T* b, const kernels::PackB& layout, size_t unit, std::vec
     }
 }
 
-// The columns of a strip are sorted by how many values they have: groups then have little to fill up.
-void pack_columns(const float* b, const kernels::PackB& layout, size_t unit, SparseWeights& out) {
+// Where tiles allow it, the columns of a strip are sorted by how many values they have: groups then have little to
+// fill.
+void pack_columns(const float* b, const kernels::PackB& layout, size_t unit, bool sorted, SparseWeights& out) {
     for (size_t strip = 0; strip < layout.n; strip += kStrip) {
         const size_t cols = (std::min(kStrip, layout.n - strip) + 3) / 4 * 4;
         std::vector<size_t> rows[kStrip];
@@ -104,9 +107,11 @@ void pack_columns(const float* b, const kernels::PackB& layout, size_t unit, Spa
                 if (at(b, layout, k, strip + c) != 0) rows[c].push_back(k);
         uint8_t order[kStrip];
         std::iota(order, order + cols, uint8_t{0});
-        std::stable_sort(order, order + cols, [&](size_t x, size_t y) { return rows[x].size() < rows[y].size(); });
+        const auto fewer = [&](size_t x, size_t y) { return rows[x].size() < rows[y].size(); };
+        if (sorted) std::stable_sort(order, order + cols, fewer);
         for (size_t g = 0; g < cols; g += 4) {
-            for (size_t s = 0; s < rows[order[g + 3]].size(); ++s)
+            const size_t steps = rows[*std::max_element(order + g, order + g + 4, fewer)].size();
+            for (size_t s = 0; s < steps; ++s)
                 for (size_t c = g; c < g + 4; ++c) {
                     const auto& from = rows[order[c]];
                     const bool there = s < from.size();
@@ -151,15 +156,17 @@ void SparseWeights::scaled(const float* scale, int64_t k, float* out) const {
         std::fill(out + i, out + values.size(), 0.0f);
         return;
     }
-    const size_t unit = form == Form::row_blocks ? 1 : kernels::kernels().sparse_rows;
+    const bool few = form == Form::row_blocks || form == Form::row_columns;
+    const bool columns = form == Form::columns || form == Form::row_columns;
+    const size_t unit = few ? 1 : kernels::kernels().sparse_rows;
     for (size_t i = 0; i < values.size(); ++i) {
-        const size_t from = index[form == Form::columns ? i : i / 4] / unit;
+        const size_t from = index[columns ? i : i / 4] / unit;
         out[i] = from < depth ? values[i] * scale[from] : 0.0f;
     }
 }
 
 std::string SparseChoice::text() const {
-    const char* const forms[] = {"", "4x1 blocks", "columns", "4x1 blocks", "bits", "int8 4x4 blocks"};
+    const char* const forms[] = {"", "4x1 blocks", "columns", "4x1 blocks", "columns", "bits", "int8 4x4 blocks"};
     const auto hundredths = static_cast<int>(cost * 100 + 0.5);
     return cat("sparse ", forms[static_cast<int>(form)], ", ", static_cast<int>(zeros * 100 + 0.5),
                " % zeros, expected at 0.", hundredths / 10, hundredths % 10, " of dense");
@@ -196,8 +203,10 @@ SparseChoice choose_sparse(PrepareContext& ctx, int input, const kernels::PackB&
     const double blocks = 4.0 * static_cast<double>(counted->blocks) / (k * n);
     const double columns = 4.0 * static_cast<double>(counted->columns) / (k * n);
     if (m <= kFewRows) {
+        const double loose = 4.0 * static_cast<double>(counted->loose) / (k * n);
         const double reading = k * n * sizeof(float) > kCached ? kFromMemory : 1;
         consider(Form::row_blocks, reading * cost.row_block * blocks);
+        consider(Form::row_columns, reading * cost.row_column * loose);
         consider(Form::row_bits, reading * cost.row_bits);
         return choice;
     }
@@ -219,9 +228,10 @@ std::shared_ptr<const SparseWeights> pack_sparse(PrepareContext& ctx, int input,
             out->column_sums.resize(layout.n);
             for (size_t n = 0; n < layout.n; ++n)
                 for (size_t k = 0; k < layout.k; ++k) out->column_sums[n] += at(weights.as<int8_t>(), layout, k, n);
-        } else if (choice.form == Form::columns) {
-            out->form = SparseWeights::Form::columns;
-            pack_columns(weights.as<float>(), layout, rows, *out);
+        } else if (choice.form == Form::columns || choice.form == Form::row_columns) {
+            const bool few = choice.form == Form::row_columns;
+            out->form = few ? SparseWeights::Form::row_columns : SparseWeights::Form::columns;
+            pack_columns(weights.as<float>(), layout, few ? 1 : rows, !few, *out);
         } else if (choice.form == Form::row_bits) {
             out->form = SparseWeights::Form::row_bits;
             pack_bits(weights.as<float>(), layout, *out);

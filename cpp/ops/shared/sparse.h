@@ -30,7 +30,7 @@ struct SparseWeights {
 };
 
 struct SparseChoice {
-    enum class Form : uint8_t { dense, blocks, columns, row_blocks, row_bits, bytes };
+    enum class Form : uint8_t { dense, blocks, columns, row_blocks, row_columns, row_bits, bytes };
     Form form = Form::dense;
     double zeros = 0, cost = 1;  // share of the weights; time against the dense product's
     explicit operator bool() const { return form != Form::dense; }

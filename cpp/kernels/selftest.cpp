@@ -1,5 +1,6 @@
-// linnet-kernel-test [--isa NAME] [--bench [--json]]: runs every kernel of every table this CPU can run against plain
-// loops in double, over odd sizes and wide strides; with --bench it times them instead (--json: an object a line).
+// linnet-kernel-test [--isa NAME] [--bench [--sparse] [--json]]: runs every kernel of every table this CPU can run
+// against plain loops in double, over odd sizes and wide strides; with --bench it times them instead (--json: an object
+// a line).
 #include "kernels/selftest.h"
 
 #include <algorithm>
@@ -97,13 +98,14 @@ std::vector<EpilogueStep> epilogue_variant(size_t variant, const float* per_colu
 int main(int argc, char** argv) {
     using namespace linnet::kernels;
     const char* only = nullptr;
-    bool benchmark = false, json = false;
+    bool benchmark = false, sparse = false, json = false;
     for (int i = 1; i < argc; ++i) {
         if (!std::strcmp(argv[i], "--bench")) benchmark = true;
+        else if (!std::strcmp(argv[i], "--sparse")) sparse = true;
         else if (!std::strcmp(argv[i], "--json")) json = true;
         else if (!std::strcmp(argv[i], "--isa") && i + 1 < argc) only = argv[++i];
         else {
-            std::fprintf(stderr, "usage: %s [--isa NAME] [--bench [--json]]\n", argv[0]);
+            std::fprintf(stderr, "usage: %s [--isa NAME] [--bench [--sparse] [--json]]\n", argv[0]);
             return 2;
         }
     }
@@ -120,7 +122,8 @@ int main(int argc, char** argv) {
             continue;
         }
         if (benchmark) {
-            test::bench(*table, json);
+            if (sparse) test::bench_sparse(*table, json);
+            else test::bench(*table, json);
             continue;
         }
         test::Tally tally;

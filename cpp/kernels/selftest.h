@@ -105,12 +105,13 @@ std::vector<EpilogueStep> epilogue_variant(size_t variant, const float* per_colu
 
 // The form of a row-major k x n matrix that sparse_f32 takes, made in the plainest way.
 struct SparseMatrix {
-    bool blocks;
-    std::vector<uint32_t> start{0};
-    std::vector<uint16_t> index;
+    SparseB::Form form;
+    std::vector<uint32_t> start{0}, index;
     std::vector<float> values;
-    SparseMatrix(const float* b, size_t k, size_t n, bool blocks);
-    SparseB view() const { return {blocks, start.data(), index.data(), values.data()}; }
+    std::vector<uint8_t> order;
+    std::vector<uint16_t> bits;
+    SparseMatrix(const Kernels& K, const float* b, size_t k, size_t n, SparseB::Form form);
+    SparseB view() const { return {form, start.data(), index.data(), values.data(), order.data(), bits.data()}; }
 };
 
 int32_t as_byte(uint8_t x, bool is_signed);

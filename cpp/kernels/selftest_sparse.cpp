@@ -6,26 +6,52 @@
 
 namespace linnet::kernels::test {
 
-SparseMatrix::SparseMatrix(const float* b, size_t k, size_t n, bool blocks) : blocks(blocks) {
-    for (size_t col = 0; col < n; col += 4) {
-        const size_t cols = std::min<size_t>(4, n - col);
-        std::vector<size_t> rows[4];
-        for (size_t r = 0; r < k; ++r) {
-            bool any = false;
-            for (size_t c = 0; c < cols; ++c) any = any || b[r * n + col + c] != 0;
-            for (size_t c = 0; c < cols; ++c)
-                if (blocks ? any : b[r * n + col + c] != 0) rows[c].push_back(r);
-        }
-        size_t steps = 0;
-        for (const auto& r : rows) steps = std::max(steps, r.size());
-        for (size_t s = 0; s < steps; ++s)
-            for (size_t c = 0; c < 4; ++c) {
-                const bool there = s < rows[c].size();
-                if (!blocks || c == 0) index.push_back((uint16_t)(there ? rows[c][s] : k));
-                values.push_back(there ? b[rows[c][s] * n + col + c] : 0.0f);
+using Form = SparseB::Form;
+
+SparseMatrix::SparseMatrix(const Kernels& K, const float* b, size_t k, size_t n, Form form) : form(form) {
+    const bool blocks = form == Form::blocks || form == Form::row_blocks;
+    for (size_t strip = 0; strip < n; strip += sparse_strip) {
+        const size_t cols = std::min(sparse_strip, n - strip);
+        if (form == Form::row_bits) {
+            for (size_t r = 0; r < k; ++r) {
+                bits.push_back(0);
+                for (size_t c = 0; c < cols; ++c) {
+                    const float value = b[r * n + strip + c];
+                    if (value == 0) continue;
+                    bits.back() |= (uint16_t)(1u << c);
+                    values.push_back(value);
+                }
             }
-        start.push_back((uint32_t)(values.size() / 4));
+            start.push_back((uint32_t)values.size());
+            continue;
+        }
+        const size_t groups = (cols + 3) / 4;
+        for (size_t g = 0; g < groups; ++g) {
+            std::vector<size_t> rows[4];
+            // Columns for tiles may come in any order: here spread over the groups and back to front.
+            size_t from[4];
+            for (size_t c = 0; c < 4; ++c)
+                from[c] = form != Form::columns ? g * 4 + c : groups * 4 - 1 - (c * groups + g);
+            for (size_t r = 0; r < k; ++r) {
+                bool any = false;
+                for (const size_t c : from) any = any || (c < cols && b[r * n + strip + c] != 0);
+                for (size_t c = 0; c < 4; ++c)
+                    if (blocks ? any : from[c] < cols && b[r * n + strip + from[c]] != 0) rows[c].push_back(r);
+            }
+            size_t steps = 0;
+            for (const auto& r : rows) steps = std::max(steps, r.size());
+            const size_t unit = form == Form::row_blocks || form == Form::row_columns ? 1 : K.sparse_rows;
+            for (size_t s = 0; s < steps; ++s)
+                for (size_t c = 0; c < 4; ++c) {
+                    const bool there = s < rows[c].size();
+                    if (!blocks || c == 0) index.push_back((uint32_t)((there ? rows[c][s] : k) * unit));
+                    values.push_back(there && from[c] < cols ? b[rows[c][s] * n + strip + from[c]] : 0.0f);
+                }
+            for (const size_t c : from) order.push_back((uint8_t)c);
+            start.push_back((uint32_t)(values.size() / 4));
+        }
     }
+    if (form == Form::row_bits) values.insert(values.end(), sparse_strip, 1.0f);
 }
 
 namespace {
@@ -39,16 +65,18 @@ Edged<float> pruned(Random& rng, size_t k, size_t n, bool blocks, size_t percent
     return b;
 }
 
-void sparse_case(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t n, size_t k, size_t variant, bool blocks,
+void sparse_case(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t n, size_t k, size_t variant, Form form,
                  size_t percent) {
     const size_t lda = k + rng.below(4), ldc = n + rng.below(4), ldr = n + 1;
     const auto a = random_floats(rng, m ? (m - 1) * lda + k : 0), column = random_floats(rng, n),
                tensor = random_floats(rng, m * ldr);
-    const auto b = pruned(rng, k, n, blocks, percent);
-    const SparseMatrix sparse(b.data(), k, n, blocks);
-    const Edged<uint32_t> start(sparse.start.begin(), sparse.start.end());
-    const Edged<uint16_t> index(sparse.index.begin(), sparse.index.end());
+    const auto b = pruned(rng, k, n, form == Form::blocks || form == Form::row_blocks, percent);
+    const SparseMatrix sparse(K, b.data(), k, n, form);
+    const Edged<uint32_t> start(sparse.start.begin(), sparse.start.end()),
+        index(sparse.index.begin(), sparse.index.end());
     const Edged<float> values(sparse.values.begin(), sparse.values.end());
+    const Edged<uint8_t> order(sparse.order.begin(), sparse.order.end());
+    const Edged<uint16_t> bits(sparse.bits.begin(), sparse.bits.end());
     const auto steps = epilogue_variant(variant, column.data(), tensor.data(), (ptrdiff_t)ldr);
     Guarded<float> c(m * ldc), split(m * ldc), scratch((k + 1) * K.sparse_rows);
     SparseF32 g;
@@ -57,7 +85,7 @@ void sparse_case(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t n
     g.k = k;
     g.a = a.data();
     g.lda = (ptrdiff_t)lda;
-    g.b = {blocks, start.data(), index.data(), values.data()};
+    g.b = {form, start.data(), index.data(), values.data(), order.data(), bits.data()};
     g.c = c.data();
     g.ldc = (ptrdiff_t)ldc;
     g.epilogue = {steps.data(), steps.size()};
@@ -77,20 +105,20 @@ void sparse_case(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t n
         }
         for (size_t j = n; j < ldc; ++j) gaps = gaps && c[i * ldc + j] == 77;
     }
-    tally.check(ok, name("sparse_f32 m n k epilogue blocks", {m, n, k, variant, blocks}));
+    tally.check(ok, name("sparse_f32 m n k epilogue form", {m, n, k, variant, (size_t)form}));
     tally.check(gaps && c.intact() && scratch.intact(), name("sparse_f32 writes outside, m n k", {m, n, k}));
     g.c = split.data();
     for (size_t r = 0; r < m;) {
         const size_t r1 = std::min(m, r + 1 + rng.below(m));
         for (size_t p = 0; p < groups;) {
-            const size_t p1 = std::min(groups, p + 1 + rng.below(groups));
+            const size_t p1 = std::min(groups, p + 4 * (1 + rng.below(groups / 4 + 1)));
             K.sparse_f32(g, r, r1, p, p1);
             p = p1;
         }
         r = r1;
     }
     tally.check(!std::memcmp(c.data(), split.data(), m * ldc * 4) && split.intact(),
-                name("sparse_f32 split m n k epilogue blocks", {m, n, k, variant, blocks}));
+                name("sparse_f32 split m n k epilogue form", {m, n, k, variant, (size_t)form}));
     // The residual may be the output itself.
     if (variant == 2 || variant == 3 || variant == 5) {
         Guarded<float> in_place(m * ldc);
@@ -212,7 +240,9 @@ void test_sparse(const Kernels& K, Tally& tally) {
     size_t turn = 0;
     for (const size_t m : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 65, 100, 113})
         for (const size_t n : {1, 3, 4, 5, 8, 15, 16, 17, 60, 64, 65, 68, 130}) {
-            sparse_case(K, tally, rng, m, n, ks[turn % 12], turn % epilogue_variants, turn % 2, percents[turn % 5]);
+            // Few rows take every form.
+            const size_t form = turn % (m <= 3 ? 5 : 2);
+            sparse_case(K, tally, rng, m, n, ks[turn % 12], turn % epilogue_variants, (Form)form, percents[turn % 5]);
             sparse_s8_case(K, tally, rng, m, n, ks[(turn / 3) % 12], percents[turn % 5], (GemmS8::Out)(turn % 3));
             ++turn;
         }
@@ -226,7 +256,7 @@ void take_turns(const Dense& dense, const Sparse& sparse, double (&best)[2]) {
     using Clock = std::chrono::steady_clock;
     best[0] = best[1] = 1e9;
     const auto start = Clock::now();
-    for (size_t turn = 0; turn < 10 || Clock::now() - start < std::chrono::milliseconds(60); ++turn)
+    for (size_t turn = 0; turn < 10 || Clock::now() - start < std::chrono::milliseconds(100); ++turn)
         for (size_t way = 0; way < 2; ++way) {
             const auto begin = Clock::now();
             if (way == 0) dense();
@@ -238,7 +268,10 @@ void take_turns(const Dense& dense, const Sparse& sparse, double (&best)[2]) {
 void race(const Kernels& K, size_t m, size_t k, size_t n, bool blocks, size_t percent, double (&best)[2]) {
     Random rng;
     const auto a = random_floats(rng, m * k), column = random_floats(rng, n), b = pruned(rng, k, n, blocks, percent);
-    const SparseMatrix sparse(b.data(), k, n, blocks);
+    const Form tall = blocks ? Form::blocks : Form::columns, low = blocks         ? Form::row_blocks
+                                                                   : percent > 75 ? Form::row_columns
+                                                                                  : Form::row_bits;
+    const SparseMatrix sparse(K, b.data(), k, n, m == 1 ? low : tall);
     const size_t panels = (n + K.gemm_cols - 1) / K.gemm_cols, tile = (k + 1) * K.sparse_rows;
     std::vector<float> packed(K.pack_b_f32_size(1, k, n)), c(m * n), scratch(tile + 16);
     K.pack_b_f32({1, k, n, 0, (ptrdiff_t)n, 1}, b.data(), packed.data(), 0, panels);

@@ -20,7 +20,7 @@ constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 3;
 constexpr int sparse_s8_nv = 2;
 constexpr SparseS8Cost sparse_s8_cost = {1.2f, 3, 6, 12};
 constexpr int sparse_nv = 3;
-constexpr SparseCost sparse_cost = {1.0f, 1.4f, 6, 6, 6, 3.2f, 5.5f};
+constexpr SparseCost sparse_cost = {1.0f, 1.4f, 6, 6, 6, 3.2f, 5.5f, 2.0f};
 constexpr int dot_mr = 4, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
@@ -60,6 +60,21 @@ LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
     const __m256d c = (__m256d)_mm256_unpacklo_ps(v[2], v[3]), d = (__m256d)_mm256_unpackhi_ps(v[2], v[3]);
     v[0] = (f32)_mm256_unpacklo_pd(a, c), v[1] = (f32)_mm256_unpackhi_pd(a, c);
     v[2] = (f32)_mm256_unpacklo_pd(b, d), v[3] = (f32)_mm256_unpackhi_pd(b, d);
+}
+
+#define LINNET_EXPAND
+struct ExpandTable {
+    int8_t lane[256][8];
+    constexpr ExpandTable() : lane() {
+        for (int bits = 0; bits < 256; ++bits)
+            for (int i = 0, next = 0; i < 8; ++i) lane[bits][i] = bits >> i & 1 ? (int8_t)next++ : (int8_t)-1;
+    }
+};
+static constexpr ExpandTable expand_table;
+// The next floats at p in the lanes whose bits are set, 0 in the others. A whole vector at p is readable.
+LINNET_INLINE f32 expand(const float* p, uint32_t bits) {
+    const __m256i lane = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)expand_table.lane[bits]));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), lane), _mm256_setzero_ps(), (f32)lane);
 }
 
 alignas(32) static const int32_t tail_mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};

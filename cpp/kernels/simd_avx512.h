@@ -24,7 +24,7 @@ constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
 constexpr int sparse_s8_nv = 3;
 constexpr SparseS8Cost sparse_s8_cost = {1.3f, 6, 10, 12};
 constexpr int sparse_nv = 3;
-constexpr SparseCost sparse_cost = {1.1f, 2.1f, 9, 14, 9, 3.2f, 5.5f};
+constexpr SparseCost sparse_cost = {1.1f, 2.1f, 9, 14, 9, 3.2f, 5.5f, 1.3f};
 constexpr int dot_mr = 12, dot_nv = 2;
 constexpr bool dot_wants_signed = false;
 
@@ -72,6 +72,12 @@ LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
     const __m512d c = (__m512d)_mm512_unpacklo_ps(v[2], v[3]), d = (__m512d)_mm512_unpackhi_ps(v[2], v[3]);
     v[0] = (f32)_mm512_unpacklo_pd(a, c), v[1] = (f32)_mm512_unpackhi_pd(a, c);
     v[2] = (f32)_mm512_unpacklo_pd(b, d), v[3] = (f32)_mm512_unpackhi_pd(b, d);
+}
+
+#define LINNET_EXPAND
+// The next floats at p in the lanes whose bits are set, 0 in the others. A whole vector at p is readable.
+LINNET_INLINE f32 expand(const float* p, uint32_t bits) {
+    return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p));
 }
 
 #define LINNET_SCALE_2N

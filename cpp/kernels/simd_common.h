@@ -123,6 +123,15 @@ LINNET_INLINE TapWeights load_tap_weights(const TapWeight* p) {
 #ifndef LINNET_ACCUMULATE
 LINNET_INLINE void accumulate(f32& acc, f32 a, f32 b) { acc = fma(a, b, acc); }
 #endif
+#ifndef LINNET_EXPAND
+// The next floats at p in the lanes whose bits are set, 0 in the others. A whole vector at p is readable.
+LINNET_INLINE f32 expand(const float* p, uint32_t bits) {
+    f32 v{};
+    for (int i = 0; i < lanes; ++i)
+        if (bits >> i & 1) v[i] = *p++;
+    return v;
+}
+#endif
 LINNET_INLINE i32 bits(f32 x) { return (i32)x; }
 LINNET_INLINE f32 from_bits(i32 x) { return (f32)x; }
 LINNET_INLINE f32 to_float(i32 x) { return __builtin_convertvector(x, f32); }

@@ -19,7 +19,7 @@ constexpr int dw_rows = 1, dw_cols = 4, dw_taps = 3;
 constexpr int sparse_s8_nv = 1;
 constexpr SparseS8Cost sparse_s8_cost = {1.2f, 6, 10, 2};
 constexpr int sparse_nv = 2;
-constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 3.2f, 5.5f};
+constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 3.2f, 5.5f, 3.0f};
 constexpr int dot_mr = 3, dot_nv = 1;
 constexpr bool dot_wants_signed = false;
 

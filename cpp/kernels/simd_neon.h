@@ -24,7 +24,7 @@ constexpr int dw_rows = 3, dw_cols = 4, dw_taps = 7;
 constexpr int sparse_s8_nv = 4;
 constexpr SparseS8Cost sparse_s8_cost = {1.2f, 6, 10, 2};
 constexpr int sparse_nv = 4;
-constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 3.2f, 5.5f};
+constexpr SparseCost sparse_cost = {1.1f, 1.6f, 6, 6, 6, 3.2f, 5.5f, 3.0f};
 // A is read four k at a time, and multiplied by lane.
 #define LINNET_FMA_LANE
 

@@ -78,31 +78,31 @@ static void sparse_s8(const SparseS8& s, size_t row_begin, size_t row_end, size_
     if (g.out == GemmS8::Out::floats) program = parse(g.epilogue);
     const uint32_t flip = g.a_signed == dot_wants_signed ? 0 : 0x80808080u;
     const int32_t zero = g.a_zero + (flip == 0 ? 0 : dot_wants_signed ? -128 : 128);
-    alignas(64) int32_t sums[sparse_s8_tile_rows * sparse_strip];
-    int32_t first[sparse_strip];
+    alignas(64) int32_t sums[sparse_s8_tile_rows * sparse_rest];
+    int32_t first[sparse_rest];
     const size_t vectors = (row_end - row_begin + lanes - 1) / lanes,
                  tiles = (vectors + sparse_s8_nv - 1) / sparse_s8_nv;
     for (size_t i = 0, row = row_begin; i < tiles; ++i) {
         const size_t nv = vectors / tiles + (i < vectors % tiles), height = nv * lanes;
         const size_t rows = row_end - row < height ? row_end - row : height;
         sparse_transpose_s8((const uint8_t*)g.a + (ptrdiff_t)row * g.lda, g.lda, rows, g.k, flip, s.scratch);
-        for (size_t group = group_begin; group < group_end; group += sparse_strip / 4) {
-            const size_t last = group_end - group < sparse_strip / 4 ? group_end : group + sparse_strip / 4;
+        for (size_t group = group_begin; group < group_end; group += sparse_rest / 4) {
+            const size_t last = group_end - group < sparse_rest / 4 ? group_end : group + sparse_rest / 4;
             const size_t col = group * 4, cols = last * 4 < g.n ? last * 4 - col : g.n - col;
             // bias + sum (a - zero) b, as bias - zero' sum b + sum a' b with the bytes turned.
-            for (size_t c = 0; c < sparse_strip; ++c) {
+            for (size_t c = 0; c < sparse_rest; ++c) {
                 first[c] = c < cols && g.bias ? g.bias[col + c] : 0;
                 if (c < cols) first[c] -= zero * s.column_sums[col + c];
             }
             unroll<sparse_s8_nv>(LINNET_LAMBDA(v) {
-                if (nv == (size_t)v + 1) sparse_s8_tile<v + 1>(s, first, sums, sparse_strip, group, last);
+                if (nv == (size_t)v + 1) sparse_s8_tile<v + 1>(s, first, sums, sparse_rest, group, last);
             });
             const ptrdiff_t at = (ptrdiff_t)row * g.ldc + (ptrdiff_t)col;
             if (g.out == GemmS8::Out::bytes)
-                bytes_block(g.bytes, row, rows, col, cols, sums, sparse_strip, (uint8_t*)g.c + at, g.ldc);
+                bytes_block(g.bytes, row, rows, col, cols, sums, sparse_rest, (uint8_t*)g.c + at, g.ldc);
             else if (g.out == GemmS8::Out::floats)
-                floats_block(g.scale, program, row, rows, col, cols, sums, sparse_strip, (float*)g.c + at, g.ldc);
-            else sums_block(rows, cols, sums, sparse_strip, (int32_t*)g.c + at, g.ldc);
+                floats_block(g.scale, program, row, rows, col, cols, sums, sparse_rest, (float*)g.c + at, g.ldc);
+            else sums_block(rows, cols, sums, sparse_rest, (int32_t*)g.c + at, g.ldc);
         }
         row += rows;
     }

@@ -102,6 +102,17 @@ def test_gemm(rows: int, zeros: float, blocks: bool, way: str, transposed: bool)
     check(model_of(nodes, feeds, constants), feeds, want, way)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_rows_from_half_zeros_on(rows: int) -> None:
+    """Weights that a core's own cache does not hold: what is read counts."""
+    n, k = 1003, 517
+    weights = pruned(n, k, 0.5, False)
+    feeds = {"x": rng.standard_normal((rows, k)).astype(np.float32)}
+    want = feeds["x"].astype(np.float64) @ weights.T
+    way = "bits" if _core.isa() in ("avx2", "avx512", "amx") else ""
+    check(model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], feeds, {"w": weights.T}), feeds, want, way)
+
+
 def test_batched_matmul_of_transposed_rows() -> None:
     weights = pruned(64, 96, 0.8, True)
     feeds = {"x": rng.standard_normal((2, 96, 30)).astype(np.float32)}

@@ -2,6 +2,7 @@
 #include "ops/shared/sparse.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 #include "ops/shared/product.h"
@@ -15,12 +16,14 @@ constexpr int64_t kFewRows = 3;       // the kernel takes these one by one
 // Dense weights of so few rows that a core's own cache does not hold come slower than they are multiplied.
 constexpr double kCached = 1.5e6;     // bytes
 constexpr double kFromMemory = 0.42;  // what sparse then costs against dense, by what it does in the cache
+constexpr size_t kStrip = kernels::sparse_strip;
 
 using Form = SparseChoice::Form;
 
 struct Counts {
     int64_t zeros = 0, blocks = 0;  // elements; steps of blocks that are not all zero
-    int64_t columns = 0;            // steps when each column has its own
+    int64_t loose = 0;              // steps when each column of a group has its own
+    int64_t columns = 0;            // the same with the columns of a strip sorted by their number
 };
 
 template <class T>
@@ -46,29 +49,34 @@ template <class T>
 Counts count_zeros(const T* b, const kernels::PackB& layout) {
     Counts counts;
     if (has_few_zeros(b, layout)) return counts;
-    for (size_t n = 0; n < layout.n; n += 4) {
-        const size_t cols = std::min<size_t>(4, layout.n - n);
-        int64_t values[4] = {};
-        bool any = false;
-        for (size_t k = 0; k < layout.k; ++k) {
-            if (k % kBlockRows<T> == 0) any = false;
-            const bool before = any;
-            for (size_t c = 0; c < cols; ++c) {
-                const bool value = at(b, layout, k, n + c) != 0;
-                values[c] += value;
-                any = any || value;
+    for (size_t strip = 0; strip < layout.n; strip += kStrip) {
+        int64_t values[kStrip] = {};
+        for (size_t n = strip; n < std::min(layout.n, strip + kStrip); n += 4) {
+            const size_t cols = std::min<size_t>(4, layout.n - n);
+            bool any = false;
+            for (size_t k = 0; k < layout.k; ++k) {
+                if (k % kBlockRows<T> == 0) any = false;
+                const bool before = any;
+                for (size_t c = 0; c < cols; ++c) {
+                    const bool value = at(b, layout, k, n + c) != 0;
+                    values[n - strip + c] += value;
+                    any = any || value;
+                }
+                counts.blocks += any && !before;
             }
-            counts.blocks += any && !before;
+            for (size_t c = 0; c < cols; ++c) counts.zeros += static_cast<int64_t>(layout.k) - values[n - strip + c];
         }
-        for (size_t c = 0; c < cols; ++c) counts.zeros += static_cast<int64_t>(layout.k) - values[c];
-        counts.columns += *std::max_element(values, values + 4);
+        for (size_t i = 0; i < kStrip; i += 4) counts.loose += *std::max_element(values + i, values + i + 4);
+        std::sort(values, values + kStrip);
+        for (size_t i = 3; i < kStrip; i += 4) counts.columns += values[i];
     }
     return counts;
 }
 
 // Steps of one k, or of four, for the four columns of a group.
 template <class T>
-void pack_blocks(const T* b, const kernels::PackB& layout, std::vector<T>& values, SparseWeights& out) {
+void pack_blocks(const T* b, const kernels::PackB& layout, size_t unit, std::vector<T>& values, auto& index,
+                 SparseWeights& out) {
     constexpr size_t rows = kBlockRows<T>;
     for (size_t n = 0; n < layout.n; n += 4) {
         const size_t cols = std::min<size_t>(4, layout.n - n);
@@ -81,31 +89,56 @@ void pack_blocks(const T* b, const kernels::PackB& layout, std::vector<T>& value
                     any = any || block[c * rows + i] != 0;
                 }
             if (!any) continue;
-            out.index.push_back(static_cast<uint16_t>(k / rows));
+            index.push_back(static_cast<typename std::decay_t<decltype(index)>::value_type>(k / rows * unit));
             values.insert(values.end(), block, block + 4 * rows);
         }
-        out.start.push_back(static_cast<uint32_t>(out.index.size()));
+        out.start.push_back(static_cast<uint32_t>(index.size()));
     }
 }
 
-void pack_columns(const float* b, const kernels::PackB& layout, SparseWeights& out) {
-    std::vector<uint16_t> rows[4];
-    for (size_t n = 0; n < layout.n; n += 4) {
-        size_t steps = 0;
-        for (size_t c = 0; c < 4; ++c) {
-            rows[c].clear();
-            for (size_t k = 0; k < layout.k && n + c < layout.n; ++k)
-                if (at(b, layout, k, n + c) != 0) rows[c].push_back(static_cast<uint16_t>(k));
-            steps = std::max(steps, rows[c].size());
+// Where tiles allow it, the columns of a strip are sorted by how many values they have: groups then have little to
+// fill.
+void pack_columns(const float* b, const kernels::PackB& layout, size_t unit, bool sorted, SparseWeights& out) {
+    for (size_t strip = 0; strip < layout.n; strip += kStrip) {
+        const size_t cols = (std::min(kStrip, layout.n - strip) + 3) / 4 * 4;
+        std::vector<size_t> rows[kStrip];
+        for (size_t c = 0; c < cols && strip + c < layout.n; ++c)
+            for (size_t k = 0; k < layout.k; ++k)
+                if (at(b, layout, k, strip + c) != 0) rows[c].push_back(k);
+        uint8_t order[kStrip];
+        std::iota(order, order + cols, uint8_t{0});
+        const auto fewer = [&](size_t x, size_t y) { return rows[x].size() < rows[y].size(); };
+        if (sorted) std::stable_sort(order, order + cols, fewer);
+        for (size_t g = 0; g < cols; g += 4) {
+            const size_t steps = rows[*std::max_element(order + g, order + g + 4, fewer)].size();
+            for (size_t s = 0; s < steps; ++s)
+                for (size_t c = g; c < g + 4; ++c) {
+                    const auto& from = rows[order[c]];
+                    const bool there = s < from.size();
+                    out.index.push_back(static_cast<uint32_t>((there ? from[s] : layout.k) * unit));
+                    out.values.push_back(there ? at(b, layout, from[s], strip + order[c]) : 0.0f);
+                }
+            out.order.insert(out.order.end(), order + g, order + g + 4);
+            out.start.push_back(static_cast<uint32_t>(out.values.size() / 4));
         }
-        for (size_t s = 0; s < steps; ++s)
-            for (size_t c = 0; c < 4; ++c) {
-                const bool there = s < rows[c].size();
-                out.index.push_back(there ? rows[c][s] : static_cast<uint16_t>(layout.k));
-                out.values.push_back(there ? at(b, layout, rows[c][s], n + c) : 0.0f);
-            }
-        out.start.push_back(static_cast<uint32_t>(out.values.size() / 4));
     }
+}
+
+void pack_bits(const float* b, const kernels::PackB& layout, SparseWeights& out) {
+    for (size_t strip = 0; strip < layout.n; strip += kStrip) {
+        for (size_t k = 0; k < layout.k; ++k) {
+            uint32_t bits = 0;
+            for (size_t c = 0; c < kStrip && strip + c < layout.n; ++c) {
+                const float value = at(b, layout, k, strip + c);
+                if (value == 0) continue;
+                bits |= 1u << c;
+                out.values.push_back(value);
+            }
+            out.bits.push_back(static_cast<uint16_t>(bits));
+        }
+        out.start.push_back(static_cast<uint32_t>(out.values.size()));
+    }
+    out.values.resize(out.values.size() + kStrip);  // kernels read that far
 }
 
 std::string place_text(const kernels::PackB& layout) {
@@ -114,8 +147,26 @@ std::string place_text(const kernels::PackB& layout) {
 
 }  // namespace
 
+void SparseWeights::scaled(const float* scale, int64_t k, float* out) const {
+    const auto depth = static_cast<size_t>(k);
+    if (form == Form::row_bits) {
+        size_t i = 0;
+        for (size_t step = 0; step < bits.size(); ++step)
+            for (uint32_t left = bits[step]; left != 0; left &= left - 1, ++i) out[i] = values[i] * scale[step % depth];
+        std::fill(out + i, out + values.size(), 0.0f);
+        return;
+    }
+    const bool few = form == Form::row_blocks || form == Form::row_columns;
+    const bool columns = form == Form::columns || form == Form::row_columns;
+    const size_t unit = few ? 1 : kernels::kernels().sparse_rows;
+    for (size_t i = 0; i < values.size(); ++i) {
+        const size_t from = index[columns ? i : i / 4] / unit;
+        out[i] = from < depth ? values[i] * scale[from] : 0.0f;
+    }
+}
+
 std::string SparseChoice::text() const {
-    const char* const forms[] = {"", "4x1 blocks", "columns", "int8 4x4 blocks"};
+    const char* const forms[] = {"", "4x1 blocks", "columns", "4x1 blocks", "columns", "bits", "int8 4x4 blocks"};
     const auto hundredths = static_cast<int>(cost * 100 + 0.5);
     return cat("sparse ", forms[static_cast<int>(form)], ", ", static_cast<int>(zeros * 100 + 0.5),
                " % zeros, expected at 0.", hundredths / 10, hundredths % 10, " of dense");
@@ -152,9 +203,11 @@ SparseChoice choose_sparse(PrepareContext& ctx, int input, const kernels::PackB&
     const double blocks = 4.0 * static_cast<double>(counted->blocks) / (k * n);
     const double columns = 4.0 * static_cast<double>(counted->columns) / (k * n);
     if (m <= kFewRows) {
+        const double loose = 4.0 * static_cast<double>(counted->loose) / (k * n);
         const double reading = k * n * sizeof(float) > kCached ? kFromMemory : 1;
-        consider(Form::blocks, reading * cost.row_block * blocks);
-        consider(Form::columns, reading * cost.row_column * columns);
+        consider(Form::row_blocks, reading * cost.row_block * blocks);
+        consider(Form::row_columns, reading * cost.row_column * loose);
+        consider(Form::row_bits, reading * cost.row_bits);
         return choice;
     }
     const double transposed = cost.in / n + cost.out / k, dense = 1 + cost.dense / k;
@@ -168,19 +221,27 @@ std::shared_ptr<const SparseWeights> pack_sparse(PrepareContext& ctx, int input,
     const auto kind = cat("sparse ", static_cast<int>(choice.form), ' ', place_text(layout));
     return ctx.pack<SparseWeights>(input, kind, [&](const Tensor& weights) {
         auto out = std::make_shared<SparseWeights>();
-        out->blocks = choice.form == Form::blocks;
         out->start.push_back(0);
-        if (choice.form == Form::columns) {
-            pack_columns(weights.as<float>(), layout, *out);
-        } else if (choice.form == Form::blocks) {
-            pack_blocks(weights.as<float>(), layout, out->values, *out);
-        } else {
-            pack_blocks(weights.as<int8_t>(), layout, out->bytes, *out);
+        const size_t rows = kernels::kernels().sparse_rows;
+        if (choice.form == Form::bytes) {
+            pack_blocks(weights.as<int8_t>(), layout, 1, out->bytes, out->byte_index, *out);
             out->column_sums.resize(layout.n);
             for (size_t n = 0; n < layout.n; ++n)
                 for (size_t k = 0; k < layout.k; ++k) out->column_sums[n] += at(weights.as<int8_t>(), layout, k, n);
+        } else if (choice.form == Form::columns || choice.form == Form::row_columns) {
+            const bool few = choice.form == Form::row_columns;
+            out->form = few ? SparseWeights::Form::row_columns : SparseWeights::Form::columns;
+            pack_columns(weights.as<float>(), layout, few ? 1 : rows, !few, *out);
+        } else if (choice.form == Form::row_bits) {
+            out->form = SparseWeights::Form::row_bits;
+            pack_bits(weights.as<float>(), layout, *out);
+        } else {
+            const bool few = choice.form == Form::row_blocks;
+            out->form = few ? SparseWeights::Form::row_blocks : SparseWeights::Form::blocks;
+            pack_blocks(weights.as<float>(), layout, few ? 1 : rows, out->values, out->index, *out);
         }
         out->index.shrink_to_fit();
+        out->byte_index.shrink_to_fit();
         out->values.shrink_to_fit();
         out->bytes.shrink_to_fit();
         return out;
@@ -188,6 +249,7 @@ std::shared_ptr<const SparseWeights> pack_sparse(PrepareContext& ctx, int input,
 }
 
 int64_t sparse_scratch(int64_t k, Form form) {
+    if (form == Form::row_blocks || form == Form::row_bits) return 0;
     const kernels::Kernels& table = kernels::kernels();
     const int64_t columns = form == Form::bytes ? (k + 3) / 4 : checked_add(k, 1);
     const size_t rows = form == Form::bytes ? table.sparse_s8_rows : table.sparse_rows;

@@ -12,17 +12,25 @@
 namespace linnet {
 
 struct SparseWeights {
-    bool blocks = false;
-    std::vector<uint32_t> start;
-    std::vector<uint16_t> index;
+    using Form = kernels::SparseB::Form;
+    Form form = Form::blocks;
+    std::vector<uint32_t> start, index;
     std::vector<float> values;
-    std::vector<int8_t> bytes;         // in the place of values
-    std::vector<int32_t> column_sums;  // of the bytes
-    kernels::SparseB view() const { return {blocks, start.data(), index.data(), values.data()}; }
+    std::vector<uint8_t> order;
+    std::vector<uint16_t> bits;
+    // int8: in the place of index and values, and the sums of the columns.
+    std::vector<uint16_t> byte_index;
+    std::vector<int8_t> bytes;
+    std::vector<int32_t> column_sums;
+    kernels::SparseB view() const {
+        return {form, start.data(), index.data(), values.data(), order.data(), bits.data()};
+    }
+    // values, those of each of the k rows times its element of scale.
+    void scaled(const float* scale, int64_t k, float* out) const;
 };
 
 struct SparseChoice {
-    enum class Form : uint8_t { dense, blocks, columns, bytes };
+    enum class Form : uint8_t { dense, blocks, columns, row_blocks, row_columns, row_bits, bytes };
     Form form = Form::dense;
     double zeros = 0, cost = 1;  // share of the weights; time against the dense product's
     explicit operator bool() const { return form != Form::dense; }

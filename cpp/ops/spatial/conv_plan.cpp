@@ -287,11 +287,7 @@ void run_sparse_gemm(const RunContext& ctx, const ConvPlan& plan, const float* x
     if (plan.gate)  // the weights of each image: those of channel k times the gate's element k
         parallel_for(parallel, plan.images, [&](int64_t image) {
             const float* gate = ctx.input(plan.gate).as<float>() + image * plan.k;
-            float* to = scratch + static_cast<size_t>(image) * count;
-            for (size_t i = 0; i < count; ++i) {
-                const auto k = static_cast<int64_t>(weights.index[weights.blocks ? i / 4 : i]);
-                to[i] = k < plan.k ? weights.values[i] * gate[k] : 0.0f;
-            }
+            weights.scaled(gate, plan.k, scratch + static_cast<size_t>(image) * count);
         });
     run_sparse(plan.sparse, parallel, scratch + plan.tiles_at, [&](const SparsePart& part) {
         const int64_t row = part.copy * plan.pixels + part.begin;

@@ -181,7 +181,7 @@ void run_sparse_gemm(const Job& job, const Parallel& parallel) {
         kernels::SparseS8 call;
         call.gemm = output_call(job, block, nullptr);
         call.start = weights.start.data();
-        call.index = weights.index.data();
+        call.index = weights.byte_index.data();
         call.values = weights.bytes.data();
         call.column_sums = weights.column_sums.data();
         call.scratch = reinterpret_cast<uint32_t*>(part.scratch);

@@ -1,6 +1,7 @@
 // Tensors of constants that standard operators put together from a codebook and indices of a byte, two of which may
 // share one, become one Codebook: Gather(book, Cast(bytes)) and Gather(book, Concat(Sub(p, Mul(Div(p, 16), 16)),
-// Div(p, 16))) with p = Cast(bytes). A Gather of rows of such a tensor picks codes first.
+// Div(p, 16))) with p = Cast(bytes). An Add of 0, n, 2 n ... along an axis chooses among books of n values there. A
+// Gather of rows of such a tensor picks codes first.
 #include "passes/codebook.h"
 
 #include "ops/shared/codebook.h"
@@ -45,6 +46,27 @@ class Reader {
         return sub->inputs[0];
     }
 
+    // Takes the Add of where books begin off `index`, and gives their axis.
+    int64_t books(ValueId& index, int64_t values) {
+        const Node* add = producer(index, "Add");
+        const Tensor* starts = add ? graph_.constant(add->inputs[1]) : nullptr;
+        if (!starts || !starts->data || starts->dtype != DType::i32) return kOneBook;
+        const int64_t count = starts->count();
+        const Shape& shape = starts->shape;
+        const Fact &sum = graph_.fact(index), &codes = graph_.fact(add->inputs[0]);
+        if (count < 2 || values % count || !codes.ranked || codes.shape != sum.shape ||
+            shape.size() != sum.shape.size())
+            return kOneBook;
+        for (int64_t i = 0; i < count; ++i)
+            if (starts->as<int32_t>()[i] != values / count * i) return kOneBook;
+        for (size_t axis = 0; axis < shape.size(); ++axis) {
+            if (shape[axis] != count || sum.shape[axis] != count) continue;
+            index = add->inputs[0];
+            return static_cast<int64_t>(axis);
+        }
+        return kOneBook;
+    }
+
   private:
     const Graph& graph_;
 };
@@ -55,12 +77,12 @@ std::optional<CodedTensor> coded_tensor(const Graph& graph, NodeId id) {
     const Node& gather = graph.node(id);
     if (gather.op_type != "Gather" || !gather.domain.empty()) return std::nullopt;
     const Tensor* book = graph.constant(gather.inputs[0]);
-    if (!book || book->dtype != DType::f32 || book->rank() != 1 || book->count() < 1 || book->count() > 256)
-        return std::nullopt;
+    if (!book || book->dtype != DType::f32 || book->rank() != 1) return std::nullopt;
     CodedTensor coded;
     coded.book = gather.inputs[0];
     Reader reader(graph);
-    const ValueId index = gather.inputs[1];
+    ValueId index = gather.inputs[1];
+    coded.axis = reader.books(index, book->count());
     if (const Node* concat = reader.producer(index, "Concat")) {
         if (concat->inputs.size() != 2 || !graph.fact(index).ranked) return std::nullopt;
         const ValueId low = reader.rest(concat->inputs[0]), high = reader.divided(concat->inputs[1]);
@@ -81,6 +103,7 @@ bool read_codes(const Graph& graph, NodeId id, Patch& patch) {
     const auto coded = coded_tensor(graph, id);
     if (!coded) return false;
     Attributes attributes;
+    if (coded->axis != kOneBook) attributes.set("axis", coded->axis);
     if (coded->pairs != kNoPairs) attributes.set("pairs", coded->pairs);
     patch.replace(graph.node(id).outputs[0], patch.node("Codebook", {coded->codes, coded->book}, attributes, "linnet"));
     return true;
@@ -94,7 +117,8 @@ bool gather_codes(const Graph& graph, NodeId id, Patch& patch) {
     if (gather.op_type != "Gather" || !gather.domain.empty()) return false;
     const Node* table = graph.producer(gather.inputs[0], "Codebook", "linnet");
     const Fact& rows = graph.fact(gather.inputs[1]);
-    if (!table || !graph.constant(table->inputs[0]) || !rows.ranked || rows.constant) return false;
+    if (!table || table->attributes.has("axis") || !graph.constant(table->inputs[0]) || !rows.ranked || rows.constant)
+        return false;
     const Fact& all = graph.fact(gather.inputs[0]);
     const int64_t axis = normal_axis(gather.attributes.i("axis", 0), all.rank());
     const int64_t pairs = table->attributes.i("pairs", kNoPairs);

@@ -10,7 +10,7 @@ namespace linnet {
 // What the operator Codebook takes, and the nodes that it replaces.
 struct CodedTensor {
     ValueId codes = kNoValue, book = kNoValue;
-    int64_t pairs = 0;
+    int64_t pairs = 0, axis = 0;  // its attributes
     std::vector<NodeId> nodes;
 };
 // The tensor that a Gather makes, if it is one of these. Its operators are left alone until lowering.

@@ -89,7 +89,8 @@ ValueId coded_product(const Graph& graph, ValueId a, const Node& codebook, bool 
     const ValueIds& inputs = codebook.inputs;
     const Tensor *codes = graph.constant(inputs[0]), *book = graph.constant(inputs[1]);
     const Fact& b = graph.fact(codebook.outputs[0]);
-    if (!codes || !book || b.rank() != 2 || !codes_pay(graph, a, *codes, *book)) return kNoValue;
+    if (!codes || !book || b.rank() != 2 || codebook.attributes.has("axis") || !codes_pay(graph, a, *codes, *book))
+        return kNoValue;
     const size_t k_axis = swapped ? 1 : 0;
     const int64_t k = b.shape[k_axis], n = b.shape[1 - k_axis];
     if (k == 0 || n < static_cast<int64_t>(kernels::kernels().gemm_cols)) return kNoValue;
@@ -100,7 +101,7 @@ ValueId coded_product(const Graph& graph, ValueId a, const Node& codebook, bool 
     attributes.set("k_axis", static_cast<int64_t>(k_axis));
     attributes.set("pairs", codebook.attributes.i("pairs", kNoPairs));
     attributes.set("book", int64_t{1});
-    return patch.node("MatMulBits", {a, inputs[0], inputs[1]}, attributes, "linnet");
+    return patch.node("MatMulBits", {a, inputs[0], inputs[1], kNoValue}, attributes, "linnet");
 }
 
 // a times a dequantized constant, which may be transposed (once more if `swapped`); kNoValue if it has no narrow form.

@@ -13,6 +13,14 @@ constexpr int64_t kNoPairs = -1;
 // So many values have codes of 4 bits.
 constexpr int64_t kNibbleCodes = 16;
 
+// Attribute "axis" where all codes have the same book.
+constexpr int64_t kOneBook = -1;
+
+// What Gather says.
+inline void check_code(int64_t code, int64_t count) {
+    if (code >= count) fail(ErrorKind::invalid_argument, "index ", code, " is outside [", -count, ", ", count - 1, "]");
+}
+
 class BookValues {
   public:
     explicit BookValues(const Tensor& book) : count_(book.count()) {
@@ -21,11 +29,7 @@ class BookValues {
     // The first 16, zeros where there are fewer.
     const float* data() const { return values_; }
     float operator[](uint8_t code) const { return values_[code]; }
-    // What Gather says.
-    void check(uint8_t code) const {
-        if (code >= count_)
-            fail(ErrorKind::invalid_argument, "index ", int{code}, " is outside [", -count_, ", ", count_ - 1, "]");
-    }
+    void check(uint8_t code) const { check_code(code, count_); }
 
   private:
     int64_t count_;

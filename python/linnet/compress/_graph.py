@@ -59,6 +59,8 @@ def simplified(model: Any) -> tuple[onnx.ModelProto, str]:
     """
     import onnx
 
+    from linnet.compress import _unpack
+
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "simplified.onnx"
         options = _core.SessionOptions()
@@ -74,6 +76,8 @@ def simplified(model: Any) -> tuple[onnx.ModelProto, str]:
         result = onnx.load(out)
     if result.ByteSize() >= 2**31 - 2**20:
         raise _errors.InvalidArgument(f"{name} has 2 GiB of weights or more, which onnx's protobufs cannot hold")
+    if _unpack.unpack_weights(result):  # the passes leave codes as they are, and what could move into weights beside them
+        return simplified(result)[0], name
     used: set[str] = set()
     for i, node in enumerate(result.graph.node):
         base = node.name or f"{node.op_type}_{i}"

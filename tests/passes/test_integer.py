@@ -289,6 +289,7 @@ def test_movement(name: str, dtype: Any) -> None:
         want = expected(x)
         same(model, {"x": x}, want if other is real else other.quantize(real.dequantize(want)))
 
+
 RESIZES: list[tuple[tuple[int, ...], list[float], dict[str, Any]]] = [
     ((2, 5, 6, 7), [1, 1, 2, 2], {"mode": "linear"}),
     ((2, 70, 6, 7), [1, 1, 2.3, 1.6], {"mode": "linear", "coordinate_transformation_mode": "align_corners"}),

@@ -22,7 +22,7 @@ KEPT = ("DequantizeLinear", "QuantizeLinear", "RandomNormal", "RandomUniform")
 
 
 def unpack_weights(model: onnx.ModelProto) -> bool:
-    """Compute, in place, every weight that depends on constants only; the nodes that did it go. False: there is none."""
+    """Compute, in place, every weight that depends on constants only; the nodes that did it go. False: none does."""
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output if name}
     constants = {tensor.name for tensor in graph.initializer}

@@ -142,22 +142,27 @@ static __attribute__((noinline)) void bits_tile(const GemmBits& g, const Program
     finish(program, row, MR, col, cols, buffer, width, g.c + (ptrdiff_t)row * g.ldc + col, g.ldc);
 }
 
-template <int BITS, bool BOOK, int MR = bits_rows>
+// More rows than pay are multiplied by books in several turns.
+constexpr int book_rows = book_is_cheap ? bits_rows : book_gain.rows ? (int)book_gain.rows : 1;
+
+template <int BITS, bool BOOK, int MR = BOOK ? book_rows : bits_rows>
 static void bits_rows_tile(const GemmBits& g, const Program& program, size_t row, size_t rows, size_t panel_begin,
                            size_t panel_end) noexcept {
     if constexpr (MR > 1)
         if (rows < MR) return bits_rows_tile<BITS, BOOK, MR - 1>(g, program, row, rows, panel_begin, panel_end);
     size_t panel = panel_begin;
     // Enough sums in flight, and all of them within the columns.
-    if constexpr (MR == 1)
+    if constexpr (MR == 1 && !(BOOK && book_gain.rows == 0))
         for (; panel + 2 <= panel_end; panel += 2) bits_tile<BITS, BOOK, 1, 2>(g, program, row, panel);
     for (; panel < panel_end; ++panel) bits_tile<BITS, BOOK, MR, 1>(g, program, row, panel);
 }
 
-// Calls f(g, bits, whether there is a book). Where books are cheap, there is always one.
+// Where books are cheap, there is always one.
+alignas(64) static const float integers[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+
+// Calls f(g, bits, whether there is a book).
 template <class F>
 LINNET_INLINE void with_weights(GemmBits g, const F& f) {
-    static const float integers[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
     if (g.bits == 8) return f(g, Int<8>{}, Int<0>{});
     if (book_is_cheap && !g.book) g.book = integers;
     if (g.book) f(g, Int<4>{}, Int<1>{});
@@ -170,8 +175,9 @@ static void gemm_bits(const GemmBits& gemm, size_t row_begin, size_t row_end, si
     if (panel_end > panels) panel_end = panels;
     const Program program = parse(gemm.epilogue);
     with_weights(gemm, [&](const GemmBits& g, auto bits, auto book) {
-        for (size_t row = row_begin; row < row_end; row += bits_rows) {
-            const size_t rows = row_end - row < bits_rows ? row_end - row : bits_rows;
+        constexpr size_t step = book.value ? book_rows : bits_rows;
+        for (size_t row = row_begin; row < row_end; row += step) {
+            const size_t rows = row_end - row < step ? row_end - row : step;
             bits_rows_tile<bits.value, book.value>(g, program, row, rows, panel_begin, panel_end);
         }
     });
@@ -199,10 +205,10 @@ static void unpack_panel(const GemmBits& g, size_t panel, float* out) noexcept {
 }
 
 static void unpack_b_bits(const GemmBits& gemm, size_t panel_begin, size_t panel_end, float* out) noexcept {
-    with_weights(gemm, [&](const GemmBits& g, auto bits, auto book) {
-        for (size_t p = panel_begin; p < panel_end; ++p, out += g.k * gemm_nr)
-            unpack_panel<bits.value, book.value>(g, p, out);
-    });
+    GemmBits g = gemm;
+    g.book = integers;
+    for (size_t p = panel_begin; p < panel_end; ++p, out += g.k * gemm_nr)
+        g.bits == 8 ? unpack_panel<8, false>(g, p, out) : unpack_panel<4, book_is_cheap>(g, p, out);
 }
 
 }  // namespace linnet::kernels::LINNET_ISA

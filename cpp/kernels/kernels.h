@@ -345,7 +345,8 @@ struct Kernels {
     void (*pack_b_bits)(const PackB&, size_t bits, const int8_t* b, void* out, size_t panel_begin,
                         size_t panel_end) noexcept;
     void (*gemm_bits)(const GemmBits&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
-    // The panels [panel_begin, panel_end) of w as pack_b_f32 would pack them; out is where the first begins.
+    // The panels [panel_begin, panel_end) of w, which has no book, as pack_b_f32 would pack them; out is where the
+    // first begins.
     void (*unpack_b_bits)(const GemmBits&, size_t panel_begin, size_t panel_end, float* out) noexcept;
 
     // Bytes needed, and packing of filters w[n][k][9] into the panels [panel_begin, panel_end) of winograd_s8_cols

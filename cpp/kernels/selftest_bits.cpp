@@ -83,6 +83,7 @@ void bits_case(const Kernels& K, Tally& tally, Random& rng, const Case& t) {
     tally.check(!std::memcmp(c.data(), split.data(), m * ldc * 4) && split.intact(),
                 name("gemm_bits split m n k bits book", {m, n, k, bits, has_book}));
 
+    if (has_book) return;
     Guarded<float> unpacked(panels * K.gemm_cols * k);
     K.unpack_b_bits(g, 0, panels, unpacked.data());
     for (size_t x = 0; x < k; ++x)
@@ -92,7 +93,7 @@ void bits_case(const Kernels& K, Tally& tally, Random& rng, const Case& t) {
             const float got = unpacked[(j / K.gemm_cols * k + x) * K.gemm_cols + j % K.gemm_cols];
             ok = ok && near(got, w, 2e-7 * (bits == 4 ? 16 : 136) * scale[at]);
         }
-    tally.check(ok && unpacked.intact(), name("unpack_b_bits n k bits block book", {n, k, bits, block, has_book}));
+    tally.check(ok && unpacked.intact(), name("unpack_b_bits n k bits block", {n, k, bits, block}));
 }
 
 }  // namespace

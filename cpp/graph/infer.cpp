@@ -113,7 +113,7 @@ std::vector<Fact> infer_graph(const Graph& graph, std::span<const Fact> inputs, 
         for (ValueId v : n.inputs) in.push_back(v == kNoValue ? nullptr : &facts[static_cast<size_t>(v)]);
         out.assign(n.outputs.size(), Fact{});
         infer_node(graph, n, in, out, dims);
-        if (options.fold_bytes && !(options.keep_quantized && n.op_type == "DequantizeLinear")) {
+        if (options.fold_bytes && (options.keep.empty() || !options.keep[static_cast<size_t>(id)])) {
             try {
                 fold(graph, n, in, out, options.fold_bytes);
             } catch (Error& e) {

@@ -20,8 +20,8 @@ struct InferOptions {
     size_t fold_bytes = 0;
     // A folded value gives its elements up once all that reads them is folded, too: of a chain only its end is kept.
     bool release = false;
-    // Quantized constants stay as they are: DequantizeLinear is not run.
-    bool keep_quantized = false;
+    // Nodes that are not run, by NodeId; empty: none.
+    std::vector<char> keep{};
 };
 
 // Facts of every value of the graph, given those of its inputs. Indexed by ValueId.

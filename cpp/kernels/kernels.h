@@ -219,21 +219,30 @@ struct GemmS8 {
 
 // ---------------------------------------------------------------------------------------------------- narrow weights
 // c[m, n] = epilogue(a w) in float32, w[k, n] = (q[k, n] - zero) * scale: a scale and, where `zero` is not null, a zero
-// point for each column and each `block` of k. q is -8..7 (bits = 4) or an int8 (bits = 8). The products of a block are
-// added in the order of k; their sum, less zero times the block's sum of a, times scale, is added block after block.
-// For few rows: each four of them read all weights again. unpack_b_bits serves the rest.
+// point for each column and each `block` of k. q is -8..7 (bits = 4) or an int8 (bits = 8). With a book, for 4
+// bits, it is the value that the stored number plus 8 chooses there. The products of a block are added in the order
+// of k; their sum, less zero times the block's sum of a, times scale, is added block after block. For few rows: each
+// four of them read all weights again. unpack_b_bits serves the rest.
 struct GemmBits {
     size_t m = 0, n = 0, k = 0;
     size_t bits = 4, block = 32;  // block: a multiple of 8, or at least k
     const float* a = nullptr;
     ptrdiff_t lda = 0;
     const void* b = nullptr;       // packed by pack_b_bits
+    const float* book = nullptr;   // 16 values, or null
     const float* scale = nullptr;  // [ceil(k / block)][n], packed by pack_b_f32
     const float* zero = nullptr;   // the same, or null
-    const float* sums = nullptr;   // with `zero`, or if bits is 4: [m][ceil(k / block)], the sums of a's blocks
+    const float* sums =
+        nullptr;  // with `zero`, or if bits is 4 without a book: [m][ceil(k / block)], the sums of a's blocks
     float* c = nullptr;
     ptrdiff_t ldc = 0;
     Epilogue epilogue;
+};
+
+// gemm_bits with a book is faster than gemm_f32 for at most so many rows, where a model has at least so many weights:
+// fewer stay in the L2 cache between runs, and are read from there as fast as they are looked up.
+struct BookGain {
+    size_t rows, weights;
 };
 
 // The same with a sparse B, in blocks of four columns by four k: for each group of four columns, steps start[group] ...
@@ -342,12 +351,14 @@ struct Kernels {
     void (*pack_b_s8)(const PackB&, const int8_t* b, void* out, size_t panel_begin, size_t panel_end) noexcept;
     void (*gemm_s8)(const GemmS8&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
 
+    BookGain book_gain;
     size_t (*pack_b_bits_size)(size_t bits, size_t k, size_t n) noexcept;  // bytes; out must be 4-byte aligned
     // taps is 1; of each byte the low `bits` count.
     void (*pack_b_bits)(const PackB&, size_t bits, const int8_t* b, void* out, size_t panel_begin,
                         size_t panel_end) noexcept;
     void (*gemm_bits)(const GemmBits&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
-    // The panels [panel_begin, panel_end) of w as pack_b_f32 would pack them; out is where the first begins.
+    // The panels [panel_begin, panel_end) of w, which has no book, as pack_b_f32 would pack them; out is where the
+    // first begins.
     void (*unpack_b_bits)(const GemmBits&, size_t panel_begin, size_t panel_end, float* out) noexcept;
 
     // Bytes needed, and packing of filters w[n][k][9] into the panels [panel_begin, panel_end) of winograd_s8_cols

@@ -94,12 +94,13 @@ Result gemm(const Kernels& K, size_t m, size_t n, size_t k, size_t variant = 1) 
     return measure(K, 2.0 * (double)(m * n * k), m * k + k * n + m * n, [&] { K.gemm_f32(g, 0, m, 0, panels); });
 }
 
-// A product that reads its weights once, of 4 or 8 bits in blocks of 32.
-Result gemm_bits(const Kernels& K, size_t m, size_t n, size_t k, size_t bits) {
-    constexpr size_t block = 32;
+// A product that reads its weights once, of 4 or 8 bits: numbers in blocks of 32, or places in a book.
+Result gemm_bits(const Kernels& K, size_t m, size_t n, size_t k, size_t bits, bool has_book) {
+    const size_t block = has_book ? k : 32;
     Random rng;
-    const auto a = random_floats(rng, m * k), scale = random_floats(rng, k / block * n);
-    const std::vector<int8_t> b(n * k, 5);
+    const auto a = random_floats(rng, m * k), scale = random_floats(rng, k / block * n), book = random_floats(rng, 16);
+    std::vector<int8_t> b(n * k);
+    for (int8_t& x : b) x = (int8_t)rng.below(256);
     const size_t panels = (n + K.gemm_cols - 1) / K.gemm_cols, bytes = K.pack_b_bits_size(bits, k, n);
     std::vector<int32_t> packed(bytes / 4);
     std::vector<float> scales(K.pack_b_f32_size(1, k / block, n)), sums(m * k / block), c(m * n);
@@ -114,6 +115,7 @@ Result gemm_bits(const Kernels& K, size_t m, size_t n, size_t k, size_t bits) {
     g.a = a.data();
     g.lda = (ptrdiff_t)k;
     g.b = packed.data();
+    if (has_book) g.book = book.data();
     g.scale = scales.data();
     g.sums = sums.data();
     g.c = c.data();
@@ -308,7 +310,9 @@ void bench(const Kernels& K, bool json) {
         for (const size_t k : {64, 128, 256})
             if (K.winograd_s8_pays) report("int8 winograd", sizes({m, k, k}), winograd_s8(K, m, k));
     for (const auto& g : narrow_gemms)
-        report("gemm narrow", sizes({g[0], g[1], g[2], g[3]}), gemm_bits(K, g[0], g[1], g[2], g[3]));
+        report("gemm narrow", sizes({g[0], g[1], g[2], g[3]}), gemm_bits(K, g[0], g[1], g[2], g[3], false));
+    for (const auto& g : narrow_gemms)
+        if (g[3] == 4) report("gemm book", sizes({g[0], g[1], g[2], g[3]}), gemm_bits(K, g[0], g[1], g[2], g[3], true));
     for (const bool narrow : {false, true}) {
         const char* group = narrow ? "recurrent int8" : "recurrent";
         report(group, "lstm 256", recurrent(K, RecurrentF32::Cell::lstm, 4, 256, narrow));

@@ -8,19 +8,23 @@ namespace {
 
 struct Case {
     size_t m, n, k, bits, block, epilogue;
-    bool zero, transposed;
+    bool zero, transposed, book;
 };
 
 void bits_case(const Kernels& K, Tally& tally, Random& rng, const Case& t) {
-    const auto [m, n, k, bits, block, variant, has_zero, transposed] = t;
+    const auto [m, n, k, bits, block, variant, has_zero, transposed, has_book] = t;
     const size_t blocks = (k + block - 1) / block, lda = k + rng.below(3), ldc = n + rng.below(3), ldr = n + 1;
     const size_t panels = (n + K.gemm_cols - 1) / K.gemm_cols;
     const auto a = random_floats(rng, m ? (m - 1) * lda + k : 0), scale = random_floats(rng, blocks * n, 0.01f, 1),
                zero = random_floats(rng, blocks * n, -8, 7), column = random_floats(rng, n),
-               tensor = random_floats(rng, m * ldr);
+               tensor = random_floats(rng, m * ldr), book = random_floats(rng, 16, -8, 8);
     Edged<int8_t> q(k * n);
     for (int8_t& x : q) x = (int8_t)(bits == 4 ? (int)rng.below(16) - 8 : (int)rng.below(256) - 128);
-    const auto value = [&](size_t i, size_t j) { return q[transposed ? j * k + i : i * n + j]; };
+    const auto value = [&](size_t i, size_t j) {
+        const int8_t stored = q[transposed ? j * k + i : i * n + j];
+        if (!has_book) return (double)stored;
+        return (double)book[(size_t)(stored + 8)];
+    };
 
     const size_t bytes = K.pack_b_bits_size(bits, k, n);
     Guarded<int32_t> packed((bytes + 3) / 4);
@@ -47,9 +51,10 @@ void bits_case(const Kernels& K, Tally& tally, Random& rng, const Case& t) {
     g.a = a.data();
     g.lda = (ptrdiff_t)lda;
     g.b = weights.data();
+    if (has_book) g.book = book.data();
     g.scale = scales.data();
     g.zero = has_zero ? zeros.data() : nullptr;
-    g.sums = sums.data();
+    g.sums = has_zero || (bits == 4 && !has_book) ? sums.data() : nullptr;
     g.c = c.data();
     g.ldc = (ptrdiff_t)ldc;
     g.epilogue = {steps.data(), steps.size()};
@@ -68,15 +73,17 @@ void bits_case(const Kernels& K, Tally& tally, Random& rng, const Case& t) {
         }
         for (size_t j = n; j < ldc; ++j) gaps = gaps && c[i * ldc + j] == 77;
     }
-    tally.check(ok, name("gemm_bits m n k bits block epilogue zero", {m, n, k, bits, block, variant, has_zero}));
+    tally.check(
+        ok, name("gemm_bits m n k bits block epilogue zero book", {m, n, k, bits, block, variant, has_zero, has_book}));
     tally.check(gaps && c.intact(), name("gemm_bits writes outside, m n k bits", {m, n, k, bits}));
     g.c = split.data();
     const size_t p = rng.below(panels + 1);
     K.gemm_bits(g, 0, m, p, panels);
     for (size_t r = 0; r < m; ++r) K.gemm_bits(g, r, r + 1, 0, p);
     tally.check(!std::memcmp(c.data(), split.data(), m * ldc * 4) && split.intact(),
-                name("gemm_bits split m n k bits", {m, n, k, bits}));
+                name("gemm_bits split m n k bits book", {m, n, k, bits, has_book}));
 
+    if (has_book) return;
     Guarded<float> unpacked(panels * K.gemm_cols * k);
     K.unpack_b_bits(g, 0, panels, unpacked.data());
     for (size_t x = 0; x < k; ++x)
@@ -98,14 +105,16 @@ void test_bits(const Kernels& K, Tally& tally) {
         for (size_t m = 1; m <= 6; ++m)
             for (const size_t n : {1, 7, 8, 16, 31, 32, 33, 64, 100})
                 for (const size_t k : {1, 5, 8, 16, 33, 130, 300}) {
-                    const size_t blocks[] = {k, 16, 32, 128, 256};
-                    bits_case(
-                        K, tally, rng,
-                        {m, n, k, bits, blocks[turn % 5], turn % epilogue_variants, turn % 3 == 1, turn % 2 == 0});
+                    const size_t blocks[] = {k, 16, 32, 128, 256}, block = blocks[turn % 5];
+                    const bool zero = turn % 3 == 1, transposed = turn % 2 == 0;
+                    for (const bool book : {false, true})
+                        if (bits == 4 || !book)
+                            bits_case(K, tally, rng,
+                                      {m, n, k, bits, block, turn % epilogue_variants, zero, transposed, book});
                     ++turn;
                 }
-    bits_case(K, tally, rng, {1, 40, 1000, 4, 1000, 0, true, true});
-    bits_case(K, tally, rng, {0, 40, 64, 4, 32, 0, false, true});
+    bits_case(K, tally, rng, {1, 40, 1000, 4, 1000, 0, true, true, false});
+    bits_case(K, tally, rng, {0, 40, 64, 4, 32, 0, false, true, false});
 }
 
 }  // namespace linnet::kernels::test

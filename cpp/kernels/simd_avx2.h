@@ -44,6 +44,22 @@ LINNET_INLINE i32 to_int(f32 x) { return (i32)_mm256_cvtps_epi32(x); }
 #define LINNET_LOAD_S8
 LINNET_INLINE i32 load_s8(const int8_t* p) { return (i32)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 
+#define LINNET_BOOK
+// 16 floats, and those that the four bits from 4 I on of each lane choose.
+struct Book {
+    __m256 low, high;
+    inline __attribute__((always_inline)) void load(const float* p) {
+        low = _mm256_loadu_ps(p), high = _mm256_loadu_ps(p + 8);
+    }
+    template <int I>
+    inline __attribute__((always_inline)) f32 of(i32 x) const {
+        const __m256i at = _mm256_srli_epi32((__m256i)x, 4 * I), sign = _mm256_slli_epi32((__m256i)x, 28 - 4 * I);
+        return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, at), _mm256_permutevar8x32_ps(high, at), (__m256)sign);
+    }
+};
+constexpr bool book_is_cheap = false;
+constexpr BookGain book_gain = {2, 512 * 1024};
+
 // Quads, groups of four floats: lane q of a vector from p + q * stride, here in bytes, and back.
 LINNET_INLINE f32 load_quads(const void* p, ptrdiff_t stride) {
     const auto* at = (const char*)p;

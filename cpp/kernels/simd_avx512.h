@@ -86,15 +86,18 @@ LINNET_INLINE f32 scale_2n(f32 x, f32 n) { return _mm512_scalef_ps(x, n); }
 
 #define LINNET_LOAD_S8
 LINNET_INLINE i32 load_s8(const int8_t* p) { return (i32)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
-#define LINNET_NIBBLE
-// The four bits from 4 I on of each lane, as a number from -8 to 7: the permutation looks at no others.
-template <int I>
-LINNET_INLINE f32 nibble(i32 x) {
-    const f32 values = f32{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
-    return _mm512_permutexvar_ps(_mm512_srli_epi32((__m512i)x, 4 * I), values);
-}
-constexpr bool nibble_scaled = false;
-constexpr float nibble_zero = 0;
+#define LINNET_BOOK
+// 16 floats, and those that the four bits from 4 I on of each lane choose: the permutation looks at no others.
+struct Book {
+    __m512 t;
+    inline __attribute__((always_inline)) void load(const float* p) { t = _mm512_loadu_ps(p); }
+    template <int I>
+    inline __attribute__((always_inline)) f32 of(i32 x) const {
+        return _mm512_permutexvar_ps(_mm512_srli_epi32((__m512i)x, 4 * I), t);
+    }
+};
+constexpr bool book_is_cheap = true;
+constexpr BookGain book_gain = {4, 0};
 
 LINNET_INLINE __mmask16 mask_n(size_t n) { return (__mmask16)((1u << n) - 1); }
 LINNET_INLINE f32 load_n(const float* p, size_t n) { return _mm512_maskz_loadu_ps(mask_n(n), p); }

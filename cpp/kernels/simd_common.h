@@ -135,15 +135,26 @@ LINNET_INLINE f32 expand(const float* p, uint32_t bits) {
 LINNET_INLINE i32 bits(f32 x) { return (i32)x; }
 LINNET_INLINE f32 from_bits(i32 x) { return (f32)x; }
 LINNET_INLINE f32 to_float(i32 x) { return __builtin_convertvector(x, f32); }
-#ifndef LINNET_NIBBLE
 // The four bits from 4 I on of each lane, a number from 0 to 15, times 16^(I % 7).
 template <int I>
 LINNET_INLINE f32 nibble(i32 x) {
     if constexpr (I == 7) return to_float((i32)((u32)x >> 28));
     else return to_float(x & splat_i(15 << 4 * I));
 }
-constexpr bool nibble_scaled = true;
-constexpr float nibble_zero = 8;  // what stands for 0
+#ifndef LINNET_BOOK
+// 16 floats, and those that the four bits from 4 I on of each lane choose.
+struct Book {
+    const float* t;
+    LINNET_MEMBER void load(const float* p) { t = p; }
+    template <int I>
+    LINNET_MEMBER f32 of(i32 x) const {
+        f32 y;
+        for (int i = 0; i < lanes; ++i) y[i] = t[(uint32_t)x[i] >> 4 * I & 15];
+        return y;
+    }
+};
+constexpr bool book_is_cheap = false;  // whether a look-up costs no more than an integer's conversion
+constexpr BookGain book_gain = {0, 0};
 #endif
 // Comparisons as masks of all ones or zeros.
 LINNET_INLINE i32 less(f32 a, f32 b) { return (i32)(a < b); }

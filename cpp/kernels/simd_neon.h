@@ -107,6 +107,21 @@ struct ByteTable {
     }
 };
 
+#define LINNET_BOOK
+// 16 floats, and those that the four bits from 4 I on of each lane choose.
+struct Book {
+    uint8x16x4_t t;
+    inline __attribute__((always_inline)) void load(const float* p) { t = vld1q_u8_x4((const uint8_t*)p); }
+    template <int I>
+    inline __attribute__((always_inline)) f32 of(i32 x) const {
+        const uint32x4_t at = vandq_u32(vreinterpretq_u32_s32(I ? vshrq_n_s32(x, I ? 4 * I : 1) : x), vdupq_n_u32(15));
+        const uint32x4_t bytes = vmlaq_u32(vdupq_n_u32(0x03020100), at, vdupq_n_u32(0x04040404));
+        return vreinterpretq_f32_u8(vqtbl4q_u8(t, vreinterpretq_u8_u32(bytes)));
+    }
+};
+constexpr bool book_is_cheap = false;
+constexpr BookGain book_gain = {1, 512 * 1024};
+
 #ifdef LINNET_NEON_DOT
 constexpr bool winograd_s8_pays = false;
 // A is read 16 k at a time, and multiplied by lane.

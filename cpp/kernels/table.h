@@ -57,6 +57,7 @@ constexpr Kernels table = {
     LINNET_ENTRY(pack_b_s8_size),
     LINNET_ENTRY(pack_b_s8),
     LINNET_ENTRY(gemm_s8),
+    LINNET_ENTRY(book_gain),
     LINNET_ENTRY(pack_b_bits_size),
     LINNET_ENTRY(pack_b_bits),
     LINNET_ENTRY(gemm_bits),

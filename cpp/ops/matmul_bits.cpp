@@ -1,13 +1,14 @@
 // The internal MatMulBits: float32 times a constant matrix of 2, 4 or 8 bit integers with a scale (and a zero point)
-// per column and block of k, which stays as narrow as it is.
+// per column and block of k, or of 4 bit codes of the values of one book, which stays as narrow as it is.
 //
 // Inputs a [..., K]; b; scales; zero points or none; operands of the epilogue. Attributes K, N, bits, block_size (K and
 // more: one block), epilogue. b is MatMulNBits' uint8 [N, blocks, bytes] with its scales and zero points (rank 3), or
 // what DequantizeLinear takes: a matrix of (u)int4 or (u)int8 with k along `k_axis`, scales one per block and column,
-// or per column, or one.
+// or per column, or one. With the attribute book, b and the scales are what Codebook takes, with its attribute pairs.
 #include <algorithm>
 
 #include "ops/epilogue.h"
+#include "ops/shared/codebook.h"
 #include "ops/shared/product.h"
 
 namespace linnet {
@@ -17,9 +18,10 @@ size_t z(int64_t value) { return static_cast<size_t>(value); }
 
 // How the integers and their parameters lie in the constants.
 struct Source {
-    int64_t k, n, bits, block, blocks, k_axis, row_bytes;
+    int64_t k, n, bits, block, blocks, k_axis, row_bytes, pairs;
     bool packed;  // as in MatMulNBits
-    int centre;   // is taken off integers and zero points: they become signed
+    bool book;
+    int centre;  // is taken off integers and zero points: they become signed
     DType dtype;
 
     Source(const Attributes& attributes, const Fact& b)
@@ -28,7 +30,9 @@ struct Source {
           bits(attributes.i("bits", 4)),
           block(std::min(k, attributes.i("block_size", 0))),
           k_axis(attributes.i("k_axis", 0)),
+          pairs(attributes.i("pairs", kNoPairs)),
           packed(b.rank() == 3),
+          book(attributes.i("book", 0) != 0),
           dtype(b.dtype) {
         require(k > 0 && n > 0 && block > 0 && (bits == 2 || bits == 4 || bits == 8), "K ", k, ", N ", n, ", bits ",
                 bits, ", block_size ", block);
@@ -60,6 +64,25 @@ struct Source {
                 for (int64_t i = 0; i < k; ++i) to[i] = static_cast<int8_t>(first[i * step] - centre);
             }
         }
+    }
+    // The same of codes. A matrix of k by columns, or the other way round, whose first or second axis may be halved.
+    void codes(const Tensor& b, const BookValues& values, int64_t begin, int64_t end, int8_t* to) const {
+        const int64_t rows_of_b = b.shape[1], step = k_axis == 0 ? rows_of_b : 1;
+        const int64_t half = pairs == kNoPairs ? 0 : b.shape[z(pairs)];
+        uint8_t most = 0;
+        for (int64_t column = begin; column < end; ++column, to += k) {
+            const bool upper = pairs == 1 - k_axis && column >= half;
+            const int64_t at = upper ? column - half : column;
+            const uint8_t* first = b.as<uint8_t>() + (k_axis == 0 ? at : at * rows_of_b);
+            for (int64_t i = 0; i < k; ++i) {
+                const bool high = upper || (pairs == k_axis && i >= half);
+                const uint8_t byte = first[(pairs == k_axis && high ? i - half : i) * step];
+                const auto code = static_cast<uint8_t>(pairs == kNoPairs ? byte : high ? byte >> 4 : byte & 15);
+                most = std::max(most, code);
+                to[i] = static_cast<int8_t>(code - kNibbleCodes / 2);
+            }
+        }
+        values.check(most);
     }
     // Where the scale or zero point of a block and column is among `count`.
     int64_t parameter(int64_t count, int64_t b, int64_t column) const {
@@ -95,6 +118,8 @@ struct State {
     int64_t sums = 0;                                    // floats of scratch for the sums of a's blocks
     kernels::GemmBits gemm;                              // all but a, sums, c and epilogue
     std::shared_ptr<const Tensor> b, scale, zero;
+    std::shared_ptr<const BookValues> book;
+    ProductF32 floats;  // by a book, of many rows
     EpilogueProgram epilogue;
 };
 
@@ -107,6 +132,35 @@ void infer(InferContext& ctx) {
     const Source source(ctx.attributes, ctx.input(1));
     require(a.dtype == DType::f32 || a.dtype == DType::undefined, "a is ", dtype_name(a.dtype));
     ctx.output(0, product_fact(a, {}, Fact::of(DType::f32, {source.k, source.n}), {}, {}, DType::f32, ctx.dims));
+}
+
+// The product by the values of the book: for many rows they are as fast, and codes would be widened in each run.
+ProductF32 float_product(PrepareContext& ctx, const Source& source, const BookValues& book, int64_t m,
+                         const std::string& kind) {
+    const auto& kernels = kernels::kernels();
+    ProductF32 product;
+    product.plan = plan_product({m, source.k}, {}, {source.k, source.n}, {}, {});
+    if (product.plan.empty()) return product;
+    const auto k = z(source.k), width = kernels.gemm_cols;
+    product.slot = {0};
+    product.slot_b = {0};
+    product.slots_at_once = 1;
+    product.pack_size = static_cast<int64_t>(kernels.pack_b_f32_size(1, k, z(source.n)));
+    product.packed = ctx.pack<Tensor>(1, "floats of " + kind, [&](const Tensor& b) {
+        auto packed = std::make_shared<Tensor>(Tensor::allocate(DType::f32, {product.pack_size}));
+        std::vector<int8_t> columns(k * width);
+        std::vector<float> values(k * width);
+        for (int64_t begin = 0; begin < source.n; begin += static_cast<int64_t>(width)) {
+            const int64_t end = std::min(source.n, begin + static_cast<int64_t>(width));
+            source.codes(b, book, begin, end, columns.data());
+            for (size_t i = 0; i < columns.size(); ++i)
+                values[i] = book[static_cast<uint8_t>(columns[i] + kNibbleCodes / 2)];
+            kernels.pack_b_f32({1, k, z(end - begin), 0, 1, source.k}, values.data(),
+                               packed->as<float>() + begin * source.k, 0, 1);
+        }
+        return packed;
+    });
+    return product;
 }
 
 std::shared_ptr<const void> prepare(PrepareContext& ctx) {
@@ -126,6 +180,14 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     const auto kind = cat("bits ", kernels.isa, ' ', source.k, ' ', source.n, ' ', source.bits, ' ', source.block, ' ',
                           source.k_axis, ' ', source.packed);
     const size_t bits = z(source.kernel_bits()), panel_bytes = kernels.pack_b_bits_size(bits, z(source.k), 1);
+    if (source.book) {
+        state->book = ctx.pack<BookValues>(2, "book",
+                                           [](const Tensor& book) { return std::make_shared<const BookValues>(book); });
+        if (state->m > static_cast<int64_t>(kernels.book_gain.rows)) {
+            state->floats = float_product(ctx, source, *state->book, state->m, kind);
+            return state;
+        }
+    }
     state->b = ctx.pack<Tensor>(1, kind, [&](const Tensor& b) {
         auto packed = std::make_shared<Tensor>(
             Tensor::allocate(DType::u8, {checked_mul(static_cast<int64_t>(panel_bytes), state->panels)}));
@@ -133,7 +195,8 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
         for (int64_t p = 0; p < state->panels; ++p) {
             const int64_t begin = p * static_cast<int64_t>(width);
             const int64_t end = std::min(source.n, begin + static_cast<int64_t>(width));
-            source.columns(b, begin, end, columns.data());
+            if (source.book) source.codes(b, *state->book, begin, end, columns.data());
+            else source.columns(b, begin, end, columns.data());
             const kernels::PackB how{1, z(source.k), z(end - begin), 0, 1, source.k};
             kernels.pack_b_bits(how, bits, columns.data(),
                                 packed->as<uint8_t>() + p * static_cast<int64_t>(panel_bytes), 0, 1);
@@ -142,7 +205,8 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     });
     state->scale = ctx.pack<Tensor>(2, "scale of " + kind, [&](const Tensor& scales) {
         return pack_parameters(source, [&](int64_t b, int64_t column) {
-            return static_cast<float>(double_at(scales, source.parameter(scales.count(), b, column)));
+            return source.book ? 1.0f
+                               : static_cast<float>(double_at(scales, source.parameter(scales.count(), b, column)));
         });
     });
     const auto pack_zeros = [&](const Tensor* zeros) {
@@ -156,7 +220,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     };
     if (ctx.has_input(3))
         state->zero = ctx.pack<Tensor>(3, "zero of " + kind, [&](const Tensor& zeros) { return pack_zeros(&zeros); });
-    else if (!source.packed && source.centre)
+    else if (!source.packed && !source.book && source.centre)
         state->zero = ctx.pack<Tensor>(2, "no zero of " + kind, [&](const Tensor&) { return pack_zeros(nullptr); });
 
     kernels::GemmBits& gemm = state->gemm;
@@ -167,12 +231,13 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     gemm.block = z(source.block);
     gemm.lda = source.k;
     gemm.b = state->b->data;
+    gemm.book = state->book ? state->book->data() : nullptr;
     gemm.scale = state->scale->as<float>();
     gemm.zero = state->zero ? state->zero->as<float>() : nullptr;
     gemm.ldc = source.n;
     const int64_t panel_floats = checked_mul(source.k, static_cast<int64_t>(width));
     if (state->m <= kFewRows) {
-        if (gemm.zero || bits == 4) state->sums = checked_mul(state->m, source.blocks);
+        if (gemm.zero || (bits == 4 && !gemm.book)) state->sums = checked_mul(state->m, source.blocks);
         ctx.scratch(z(checked_mul(state->sums, 4)));
     } else {
         state->group = std::clamp<int64_t>(kUnpackedFloats / panel_floats, 1, state->panels);
@@ -215,6 +280,8 @@ void run(RunContext& ctx) {
     if (state.m == 0) return;
     const auto* const a = ctx.input(0).as<float>();
     auto* const c = ctx.output(0).as<float>();
+    if (state.floats.packed)
+        return run_product(state.floats, ctx, a, nullptr, c, state.epilogue, nullptr, ctx.scratch());
     if (state.m > kFewRows) return run_unpacked(ctx, state, a, c);
     kernels::GemmBits gemm = state.gemm;
     const EpilogueSteps steps = state.epilogue.bind(ctx, nullptr, {0, state.n, 0, 0});

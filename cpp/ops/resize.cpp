@@ -3,6 +3,9 @@
 // (all), keep_aspect_ratio_policy "stretch". Resize 10 and Upsample (1, 7, 9): mode "nearest" or "linear", asymmetric.
 // Inputs: x, roi, scales, sizes (10 and Upsample 9: x, scales; Upsample 7 and 1: attributes).
 //
+// linnet.QLinearResize is the newest Resize of bytes: QuantizeLinear of what it gives for the floats of
+// DequantizeLinear. More attributes: x_scale, x_zero, y_scale, y_zero, lo, hi (bounds of the result), dtype (its type).
+//
 // The rows need no particular order of axes: a permuted input only permutes `axes`.
 #include <algorithm>
 #include <cmath>
@@ -14,7 +17,7 @@
 namespace linnet {
 namespace {
 
-bool is_simple(const OpDef& op) { return op.name == "Upsample" || op.since < 11; }
+bool is_simple(const OpDef& op) { return op.name == "Upsample" || (op.since < 11 && op.domain.empty()); }
 
 Shape axes_of(const Attributes& attributes, int64_t rank) {
     const std::vector<int64_t> given = attributes.ints("axes");
@@ -45,7 +48,7 @@ struct Operands {
 };
 Operands operands_of(const OpDef& op) {
     if (op.name == "Upsample") return {op.since >= 9 ? 1 : -1, -1};
-    return op.since < 11 ? Operands{1, -1} : Operands{2, 3};
+    return is_simple(op) ? Operands{1, -1} : Operands{2, 3};
 }
 
 // What a Resize does to each of `axes`.
@@ -106,7 +109,7 @@ Request read_request(const Attributes& attributes, const OpDef& op, const Shape&
     else if (const Tensor* t = constant(at.scales)) scales = floats_of(*t);
     if (!scales.empty()) {
         require(scales.size() == in.size(), "scales has ", scales.size(), " entries, expected ", in.size());
-        const Tensor* roi = op.name == "Resize" && op.since >= 11 ? constant(1) : nullptr;
+        const Tensor* roi = !is_simple(op) ? constant(1) : nullptr;
         const bool crop = attributes.s("coordinate_transformation_mode", "") == "tf_crop_and_resize";
         for (size_t i = 0; i < in.size(); ++i) {
             require(scales[i] > 0 && std::isfinite(scales[i]), "scale ", scales[i], " is not positive");
@@ -178,10 +181,14 @@ ResampleMode mode_of(const Attributes& attributes, const OpDef& op) {
     return mode;
 }
 
+DType result_dtype(const Attributes& attributes, DType x) {
+    return static_cast<DType>(attributes.i("dtype", static_cast<int64_t>(x)));
+}
+
 void infer(InferContext& ctx) {
     const Fact& x = ctx.input(0);
     mode_of(ctx.attributes, ctx.op());
-    if (!x.ranked) return ctx.output_unranked(0, x.dtype);
+    if (!x.ranked) return ctx.output_unranked(0, result_dtype(ctx.attributes, x.dtype));
     const Request request = read_request(
         ctx.attributes, ctx.op(), x.shape, &ctx.dims, [&](int i) { return ctx.constant(i); },
         [&](int i) { return ctx.ints(i); });
@@ -192,7 +199,14 @@ void infer(InferContext& ctx) {
         if (is_number(out[axis]) && is_number(x.shape[axis]))
             require(x.shape[axis] > 0 || out[axis] == 0, "axis ", axis, " of size 0 cannot become ", out[axis]);
     }
-    ctx.output(0, x.dtype, out);
+    ctx.output(0, result_dtype(ctx.attributes, x.dtype), out);
+}
+
+std::optional<ByteScales> byte_scales(const Attributes& from, const OpDef& op) {
+    if (op.domain != "linnet") return std::nullopt;
+    const auto whole = [&](const char* name) { return static_cast<int32_t>(from.i(name, 0)); };
+    return ByteScales{from.f("x_scale", 1), from.f("y_scale", 1), whole("x_zero"),
+                      whole("y_zero"),      whole("lo"),          whole("hi")};
 }
 
 // Tables for what is known of the inputs.
@@ -204,6 +218,7 @@ Resampler make_resampler(const Attributes& attributes, const OpDef& op, const Sh
     if (!request.known) fail(ErrorKind::invalid_argument, "neither scales nor sizes are given");
     Resampler resampler;
     resampler.extrapolation = mode.extrapolation;
+    resampler.scales = byte_scales(attributes, op);
     std::vector<float> roi;
     if (mode.coordinates == Coordinates::tf_crop_and_resize) {
         const Tensor* t = constant(1);
@@ -292,9 +307,14 @@ constexpr OpDef row(std::string_view name, int since, int least, int most) {
 }  // namespace
 
 std::span<const OpDef> resize_ops() {
+    constexpr OpDef bytes = [] {
+        OpDef made = row("QLinearResize", 1, 1, 4);
+        made.domain = "linnet";
+        return made;
+    }();
     static const OpDef rows[] = {
         row("Resize", 10, 2, 2),  row("Resize", 11, 1, 4),  row("Upsample", 1, 1, 1),
-        row("Upsample", 7, 1, 1), row("Upsample", 9, 2, 2),
+        row("Upsample", 7, 1, 1), row("Upsample", 9, 2, 2), bytes,
     };
     return rows;
 }

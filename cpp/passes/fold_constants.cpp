@@ -1,6 +1,7 @@
 // Constant folding: nodes whose inputs are all known are run now, and values that analysis already knows (sizes of
-// tensors with fixed shapes) become constants. Quantized weights stay integers until lowering has seen them.
+// tensors with fixed shapes) become constants. Quantized and coded weights stay integers until lowering has seen them.
 #include "graph/infer.h"
+#include "passes/codebook.h"
 #include "passes/pipeline.h"
 
 namespace linnet {
@@ -8,6 +9,16 @@ namespace {
 
 // A folded value may be larger than what it is made from (a ConstantOfShape); past this size it is left to run time.
 constexpr size_t kMostFoldedBytes = size_t{256} << 20;
+
+std::vector<char> narrow_weights(const Graph& graph) {
+    std::vector<char> found(graph.nodes.size(), 0);
+    for (NodeId id : graph.order) {
+        if (graph.node(id).op_type == "DequantizeLinear") found[static_cast<size_t>(id)] = 1;
+        if (const auto coded = coded_tensor(graph, id))
+            for (NodeId part : coded->nodes) found[static_cast<size_t>(part)] = 1;
+    }
+    return found;
+}
 
 }  // namespace
 
@@ -17,7 +28,7 @@ bool fold_constants(Graph& graph) {
     InferOptions options;
     options.fold_bytes = kMostFoldedBytes;
     options.release = true;
-    options.keep_quantized = !graph.lowered;
+    if (!graph.lowered) options.keep = narrow_weights(graph);
     std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, options);
     bool changed = false;
     for (NodeId id : graph.order) {

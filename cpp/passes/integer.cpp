@@ -11,8 +11,8 @@ namespace {
 
 bool is_quant_domain(const Node& node) { return node.domain.empty() || node.domain == "com.microsoft"; }
 
-constexpr std::array<IntegerForm, 6> kForms{integer_table,  integer_conv, integer_product,
-                                            integer_binary, integer_pool, quantize_earlier};
+constexpr std::array<IntegerForm, 7> kForms{integer_table, integer_conv,     integer_product, integer_binary,
+                                            integer_pool,  quantize_earlier, integer_resize};
 
 }  // namespace
 
@@ -51,6 +51,12 @@ std::optional<Bytes> dequantized(const Graph& graph, ValueId value) {
     const auto real = quantization(graph, node);
     if (!real) return std::nullopt;
     return Bytes{node.inputs[0], *real};
+}
+
+void set_result(Attributes& attributes, const Quantization& y, int32_t lo, int32_t hi) {
+    attributes.set("y_scale", y.scale).set("y_zero", static_cast<int64_t>(y.zero));
+    attributes.set("lo", static_cast<int64_t>(lo)).set("hi", static_cast<int64_t>(hi));
+    attributes.set("dtype", static_cast<int64_t>(y.dtype));
 }
 
 ValueId skip_clamps(const Graph& graph, ValueId value, const Quantization& real, int32_t& lo, int32_t& hi) {

@@ -35,6 +35,9 @@ std::optional<Bytes> dequantized(const Graph& graph, ValueId value);
 // A Relu or Clip with known bounds is skipped, and narrows [lo, hi], as long as it is the only reader of its input.
 ValueId skip_clamps(const Graph& graph, ValueId value, const Quantization& real, int32_t& lo, int32_t& hi);
 
+// The attributes by which an operator gives bytes of kind `y` from lo to hi.
+void set_result(Attributes& attributes, const Quantization& y, int32_t lo, int32_t hi);
+
 // One form of a QuantizeLinear with what is in front of it. False: not this form; `why` then says what is missing, if
 // the float operator is one that the form is for.
 using IntegerForm = bool (*)(const Graph&, const Node& quantize, Patch&, std::string& why);
@@ -44,6 +47,7 @@ bool integer_conv(const Graph& graph, const Node& quantize, Patch& patch, std::s
 bool integer_product(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
 bool integer_binary(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
 bool integer_pool(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
+bool integer_resize(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
 // QuantizeLinear moves in front of what only moves or selects elements.
 bool quantize_earlier(const Graph& graph, const Node& quantize, Patch& patch, std::string& why);
 

@@ -1,5 +1,6 @@
 // QuantizeLinear(clamp(DequantizeLinear a + DequantizeLinear b)) is linnet.QLinearAdd; so are differences, and products
-// are linnet.QLinearMul. Pools of averages are linnet.QLinearAveragePool and QLinearGlobalAveragePool.
+// are linnet.QLinearMul. Pools of averages are linnet.QLinearAveragePool and QLinearGlobalAveragePool,
+// linear and cubic Resize is linnet.QLinearResize.
 #include <algorithm>
 
 #include "ops/spatial/layouts.h"
@@ -7,12 +8,6 @@
 
 namespace linnet {
 namespace {
-
-void set_result(Attributes& attributes, const Quantization& y, int32_t lo, int32_t hi) {
-    attributes.set("y_scale", y.scale).set("y_zero", static_cast<int64_t>(y.zero));
-    attributes.set("lo", static_cast<int64_t>(lo)).set("hi", static_cast<int64_t>(hi));
-    attributes.set("dtype", static_cast<int64_t>(y.dtype));
-}
 
 bool is_spatial_mean(const Graph& graph, const Node& node, int64_t rank) {
     if (node.op_type == "GlobalAveragePool") return true;
@@ -91,6 +86,28 @@ bool integer_pool(const Graph& graph, const Node& quantize, Patch& patch, std::s
         result = patch.node("Squeeze", {result, patch.constant_ints(axes)});
     }
     patch.replace(quantize.outputs[0], result);
+    return true;
+}
+
+bool integer_resize(const Graph& graph, const Node& quantize, Patch& patch, std::string& why) {
+    const Quantization y = *quantization(graph, quantize);
+    int32_t lo = y.lowest(), hi = y.highest();
+    const ValueId value = skip_clamps(graph, quantize.inputs[0], y, lo, hi);
+    if (graph.value(value).producer == kNoNode) return false;
+    const Node node = graph.node(graph.value(value).producer);
+    if (node.op_type != "Resize" || !node.domain.empty() || node.attributes.s("mode", "nearest") == "nearest")
+        return false;
+    if (node.op->since < 11) return why = "it is a Resize of opset 10", false;
+    const auto x = dequantized(graph, node.inputs[0]);
+    if (!x) return why = "its input is not quantized to bytes by one known scale", false;
+    Node made = copy_of(node);
+    set_result(made.attributes, y, lo, hi);
+    made.attributes.set("x_scale", x->real.scale).set("x_zero", static_cast<int64_t>(x->real.zero));
+    made.op_type = "QLinearResize";
+    made.domain = "linnet";
+    made.op = find_op("linnet", made.op_type, kMaxOpset);
+    made.inputs[0] = x->value;
+    patch.replace(quantize.outputs[0], patch.node(std::move(made), 1)[0]);
     return true;
 }
 

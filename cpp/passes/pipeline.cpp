@@ -3,6 +3,7 @@
 
 #include "graph/build.h"
 #include "graph/infer.h"
+#include "passes/codebook.h"
 #include "passes/fuse.h"
 #include "passes/integer.h"
 #include "passes/layout.h"
@@ -33,10 +34,12 @@ constexpr Pass kSimplify[] = {
 // For this machine. Later entries rely on earlier ones.
 constexpr Pass kLower[] = {
     {.name = "remove_unused", .run = remove_unused, .required = true},  // a rule leaves alone what nobody uses
+    {.name = "read_codes", .rule = read_codes},
     {.name = "unfold_qlinear", .rule = unfold_qlinear},
     {.name = "integer_forms", .rule = integer_forms},
     {.name = "float_products", .rule = float_products},
     {.name = "narrow_products", .rule = narrow_products},
+    {.name = "gather_codes", .rule = gather_codes},
     {.name = "dequantize_later", .rule = dequantize_later},
     {.name = "explain_float_nodes", .run = explain_float_nodes},
     {.name = "fold_constants", .run = fold_constants},  // weights of what stays float

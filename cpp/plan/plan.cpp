@@ -239,7 +239,7 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, std::span<const Fact> inputs
                                 const std::function<void(const Tensor&)>& packed_only) {
     auto plan = std::make_unique<Plan>();
     DimTable dims;
-    plan->facts = infer_graph(graph, inputs, dims, {kMostPlannedFold});
+    plan->facts = infer_graph(graph, inputs, dims, {.fold_bytes = kMostPlannedFold});
     Planner(graph, *plan).run(options, packed_only);
     return plan;
 }

@@ -292,6 +292,70 @@ def test_movement(name: str, dtype: Any) -> None:
         same(model, {"x": x}, want if other is real else other.quantize(real.dequantize(want)))
 
 
+RESIZES: list[tuple[tuple[int, ...], list[float], dict[str, Any]]] = [
+    ((2, 5, 6, 7), [1, 1, 2, 2], {"mode": "linear"}),
+    ((2, 70, 6, 7), [1, 1, 2.3, 1.6], {"mode": "linear", "coordinate_transformation_mode": "align_corners"}),
+    ((1, 3, 9, 8), [1, 1, 0.6, 0.7], {"mode": "cubic", "cubic_coeff_a": -0.5}),
+    ((1, 3, 9, 8), [1, 1, 0.3, 0.4], {"mode": "cubic", "antialias": 1}),
+    ((1, 16, 9, 80), [1, 1, 1.7, 1], {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}),
+    ((2, 3, 5, 11), [1, 1, 1, 2.5], {"mode": "cubic", "exclude_outside": 1}),
+    ((1, 4, 7), [1, 1, 3], {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}),
+    ((1, 4, 3, 5, 4), [1, 1, 2, 2, 1.5], {"mode": "linear"}),
+    ((1, 2, 6, 6), [1, 1, 1, 1], {"mode": "linear"}),
+    (
+        (1, 3, 6, 7),
+        [1, 1, 2, 2],
+        {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 1.5},
+    ),
+]
+
+
+@pytest.mark.parametrize(("x_dtype", "y_dtype"), [(U8, U8), (S8, S8), (U8, S8)])
+@pytest.mark.parametrize("case", RESIZES, ids=str)
+def test_resize_between(case: Any, x_dtype: Any, y_dtype: Any) -> None:
+    """Bytes in and out, and every bit what the float operator gives for the bytes' values."""
+    shape, scales, attributes = case
+    x = bytes_of(shape, x_dtype)
+    x_real, y_real = Real(0.031, 100 if x_dtype == U8 else -7, x_dtype), Real(0.023, 90, y_dtype)
+    crop = attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    roi = np.float32([0, 0, -0.2, 0.1, 1, 1, 0.9, 1.4])
+
+    def resize(m: Model, v: str) -> str:
+        return str(m.node("Resize", v, m.constant(roi) if crop else "", m.constant(np.float32(scales)), **attributes))
+
+    for relu in (False, True):
+        m = Model()
+        y = resize(m, m.dequantize(m.bytes_input("x", shape, x_dtype), x_real))
+        model = m.bytes([m.quantize(m.node("Relu", y) if relu else y, y_real)], opset=20)
+        assert operators(model) == ["linnet.QLinearResize"]
+        f = Model()
+        floats = f.bytes([resize(f, f.bytes_input("x", shape, np.float32))], opset=20)
+        real = run(floats, {"x": x_real.dequantize(x)})[0]
+        same(model, {"x": x}, y_real.quantize(np.maximum(real, 0) if relu else real))
+
+
+def test_resize_between_convolutions_needs_no_other_layout() -> None:
+    r = rng()
+    m = Model()
+    real, middle = Real(0.02, 120), Real(0.05, 128)
+    x = bytes_of((1, 16, 9, 10), U8)
+    w = r.integers(-127, 128, (16, 16, 1, 1)).astype(S8)
+    first = m.node("Conv", m.dequantize(m.bytes_input("x", x.shape, U8), real), m.weights(w, np.float32(0.003)))
+    sized = m.node(
+        "Resize", m.pair(first, middle), "", "", m.constant(np.asarray([1, 16, 17, 21], np.int64)), mode="linear"
+    )
+    last = m.node("Conv", m.pair(sized, middle), m.weights(w, np.float32(0.003)))
+    model = m.bytes([m.quantize(last, middle)], opset=20)
+    assert operators(model) == ["linnet.QLinearConv", "linnet.QLinearResize", "linnet.QLinearConv"]
+    text = _core.Session.from_bytes(model, _core.SessionOptions()).dump("lower")
+    assert text.count("= Transpose(") == 2, text
+    m2 = run(model, {"x": x})[0]
+    options = linnet.SessionOptions()
+    options.graph_optimization_level = linnet.GraphOptimizationLevel.ORT_DISABLE_ALL
+    plain = linnet.InferenceSession(model, options).run(None, {"x": x})[0]
+    assert np.abs(m2.astype(int) - plain).max() <= 1
+
+
 def test_concat_of_differing_scales_and_split() -> None:
     parts = [bytes_of((2, 3 + i, 4, 4), U8, i) for i in range(3)]
     reals, y = [Real(0.02, 100), Real(0.03, 90), Real(0.02, 100)], Real(0.02, 100)

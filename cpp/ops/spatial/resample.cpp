@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/half.h"
+#include "kernels/kernels.h"
 #include "ops/shared/copy.h"
 
 namespace linnet {
@@ -237,11 +238,112 @@ void gather(const std::vector<AxisTable>& tables, float extrapolation, const Par
                     });
 }
 
+void dequantize(const ByteScales& s, DType dtype, const void* x, int64_t at, int64_t n, float* y) {
+    const auto count = static_cast<size_t>(n);
+    const auto zero = static_cast<uint8_t>(s.x_zero);
+    const auto* from = static_cast<const uint8_t*>(x) + at;
+    if (dtype == DType::u8) return kernels::kernels().dequantize_u8(count, from, &s.x_scale, 0, &zero, 0, y);
+    const auto signed_zero = static_cast<int8_t>(zero);
+    kernels::kernels().dequantize_s8(count, reinterpret_cast<const int8_t*>(from), &s.x_scale, 0, &signed_zero, 0, y);
+}
+
+template <class T>
+void quantize(const ByteScales& s, int64_t n, const float* x, T* y) {
+    const auto zero = static_cast<T>(s.y_zero);
+    if constexpr (std::is_same_v<T, uint8_t>)
+        kernels::kernels().quantize_u8(static_cast<size_t>(n), x, &s.y_scale, 0, &zero, 0, y);
+    else kernels::kernels().quantize_s8(static_cast<size_t>(n), x, &s.y_scale, 0, &zero, 0, y);
+    const auto lo = static_cast<T>(s.lo), hi = static_cast<T>(s.hi);
+    if (lo == std::numeric_limits<T>::lowest() && hi == std::numeric_limits<T>::max()) return;
+    for (int64_t i = 0; i < n; ++i) y[i] = std::clamp(y[i], lo, hi);
+}
+
+void quantize(const ByteScales& s, DType dtype, int64_t n, const float* x, void* y, int64_t at) {
+    if (dtype == DType::u8) quantize(s, n, x, static_cast<uint8_t*>(y) + at);
+    else quantize(s, n, x, static_cast<int8_t*>(y) + at);
+}
+
 }  // namespace
+
+// Bytes go line by line: rows of x that count for a line of y are widened and kept while later lines read them, too,
+// blended, resampled along the second axis, and narrowed.
+struct Resampler::Lines {
+    const AxisTable *blend = nullptr, *within = nullptr;  // either may be missing
+    int64_t lines = 0;                                    // of y
+    int64_t slice = 0, row = 0;                           // elements of a line of x and of y
+    int64_t inner = 1;                                    // elements that `within` moves together
+    int64_t taps() const { return blend ? blend->taps : 0; }
+    int64_t floats() const { return (4 * taps() + (taps() + 1) * slice + row + 15) / 16 * 16; }
+};
+
+Resampler::Lines Resampler::lines(const Shape& in, const Shape& out) const {
+    constexpr int64_t kLongRow = 64;
+    Lines l;
+    const size_t rank = in.size();
+    if (tables.empty()) {  // scales alone
+        l.lines = rank ? out[0] : 1;
+        l.slice = l.row = rank ? product(in, 1, rank) : 1;
+        return l;
+    }
+    const auto last = static_cast<size_t>(tables.back().axis);
+    l.inner = product(in, last + 1, rank);
+    if (tables.size() == 2 || l.inner >= kLongRow) l.blend = &tables.front();
+    if (tables.size() == 2 || !l.blend) l.within = &tables.back();
+    const size_t first = l.blend ? static_cast<size_t>(l.blend->axis) + 1 : last;
+    l.lines = product(out, 0, first);
+    l.slice = product(in, first, rank);
+    l.row = product(out, first, rank);
+    return l;
+}
+
+void Resampler::run_lines(const Parallel& parallel, const Tensor& x, Tensor& y, float* scratch) const {
+    const Lines l = lines(x.shape, y.shape);
+    const int64_t parts = std::min<int64_t>(l.lines, std::max(1, parallel.threads));
+    parallel_for(parallel, parts, [&](int64_t part) {
+        // Which row each place of the cache has, where the rows of a line are, the cache.
+        auto* held = reinterpret_cast<int64_t*>(scratch + part * l.floats());
+        int64_t* places = held + l.taps();
+        auto* cache = reinterpret_cast<float*>(places + l.taps());
+        float *blended = cache + l.taps() * l.slice, *row = blended + l.slice;
+        std::fill_n(held, l.taps(), -1);
+        for (int64_t line = l.lines * part / parts; line < l.lines * (part + 1) / parts; ++line) {
+            const int64_t at = l.blend ? line % l.blend->out : 0;
+            const int64_t* index = l.blend ? l.blend->index.data() + at * l.taps() : nullptr;
+            if (index && index[0] < 0) {
+                std::fill_n(row, l.row, extrapolation);
+                quantize(*scales, y.dtype, l.row, row, y.data, line * l.row);
+                continue;
+            }
+            if (!index) dequantize(*scales, x.dtype, x.data, line * l.slice, l.slice, blended);
+            for (int64_t t = 0; t < l.taps(); ++t) {
+                const int64_t from = line / l.blend->out * l.blend->in + index[t];
+                places[t] = index[t] % l.taps();  // rows that follow each other, less those beyond the edges
+                if (held[places[t]] == from) continue;
+                held[places[t]] = from;
+                dequantize(*scales, x.dtype, x.data, from * l.slice, l.slice, cache + places[t] * l.slice);
+            }
+            if (index)
+                blend_rows(cache, l.slice, places, l.blend->weight.data() + at * l.taps(), l.taps(), l.slice, blended);
+            const float* result = blended;
+            if (l.within) {
+                const int64_t group_in = l.within->in * l.inner, group_out = l.within->out * l.inner;
+                for (int64_t m = 0; m * group_in < l.slice; ++m)
+                    apply_axis(*l.within, blended + m * group_in, l.inner, extrapolation, row + m * group_out);
+                result = row;
+            }
+            quantize(*scales, y.dtype, l.row, result, y.data, line * l.row);
+        }
+    });
+}
 
 void Resampler::prepare(DType dtype, const Shape& in, const Shape& out, int threads) {
     scratch_floats = 0;
-    if (tables.empty() || std::all_of(tables.begin(), tables.end(), [](const AxisTable& t) { return t.is_gather(); }))
+    if (by_lines()) {
+        scratch_floats = static_cast<size_t>(checked_mul(lines(in, out).floats(), std::max(1, threads)));
+        return;
+    }
+    if (!scales &&
+        (tables.empty() || std::all_of(tables.begin(), tables.end(), [](const AxisTable& t) { return t.is_gather(); })))
         return;
     if (!is_float(dtype) && !is_int(dtype))
         fail(ErrorKind::not_implemented, "interpolation of ", dtype_name(dtype), " elements");
@@ -262,6 +364,7 @@ void Resampler::prepare(DType dtype, const Shape& in, const Shape& out, int thre
 
 void Resampler::run(const Parallel& parallel, const Tensor& x, Tensor& y, float* scratch) const {
     if (y.count() == 0) return;
+    if (by_lines()) return run_lines(parallel, x, y, scratch);
     if (tables.empty()) return copy_flat(parallel, x.dtype, x.count(), x.data, y.data);
     if (scratch_floats == 0 &&
         std::all_of(tables.begin(), tables.end(), [](const AxisTable& t) { return t.is_gather(); }))
@@ -271,7 +374,9 @@ void Resampler::run(const Parallel& parallel, const Tensor& x, Tensor& y, float*
     auto* to = static_cast<float*>(y.data);
     if (x.dtype != DType::f32) {
         const int64_t count = x.count();
-        for (int64_t i = 0; i < count; ++i) scratch[i] = static_cast<float>(double_at(x, i));
+        if (scales) dequantize(*scales, x.dtype, x.data, 0, count, scratch);
+        else
+            for (int64_t i = 0; i < count; ++i) scratch[i] = static_cast<float>(double_at(x, i));
         from = scratch;
         to = scratch + count;
         scratch = to + y.count();
@@ -326,7 +431,8 @@ void Resampler::run(const Parallel& parallel, const Tensor& x, Tensor& y, float*
             }
         });
     }
-    if (x.dtype != DType::f32) store(to, y);
+    if (scales) quantize(*scales, y.dtype, y.count(), to, y.data, 0);
+    else if (x.dtype != DType::f32) store(to, y);
 }
 
 }  // namespace linnet

@@ -1,5 +1,6 @@
 // Resampling along axes by tables: for each place of the output, which places of the input count, and how much.
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "graph/op.h"
@@ -39,15 +40,28 @@ struct ResampleMode {
 AxisTable make_axis_table(const ResampleMode& mode, int64_t axis, int64_t in, int64_t out, float scale, float roi_start,
                           float roi_end);
 
+// Bytes that stand for (byte - zero) * scale; results between lo and hi.
+struct ByteScales {
+    float x_scale = 1, y_scale = 1;
+    int32_t x_zero = 0, y_zero = 0, lo = 0, hi = 255;
+};
+
 // What resample() needs besides its operands.
 struct Resampler {
     std::vector<AxisTable> tables;  // of the axes that change, ascending
     float extrapolation = 0;
     size_t scratch_floats = 0;
+    std::optional<ByteScales> scales;  // x and y are bytes, resampled as the floats that they stand for
     // Fills scratch_floats.
     void prepare(DType dtype, const Shape& in, const Shape& out, int threads);
     // y = x resampled; any dtype when all tables gather, else floats and integers (computed in float32).
     void run(const Parallel& parallel, const Tensor& x, Tensor& y, float* scratch) const;
+
+  private:
+    struct Lines;
+    bool by_lines() const { return scales && tables.size() <= 2; }
+    Lines lines(const Shape& in, const Shape& out) const;
+    void run_lines(const Parallel& parallel, const Tensor& x, Tensor& y, float* scratch) const;
 };
 
 }  // namespace linnet

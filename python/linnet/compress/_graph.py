@@ -59,6 +59,8 @@ def simplified(model: Any) -> tuple[onnx.ModelProto, str]:
     """
     import onnx
 
+    from linnet.compress import _unpack
+
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "simplified.onnx"
         options = _core.SessionOptions()
@@ -74,6 +76,10 @@ def simplified(model: Any) -> tuple[onnx.ModelProto, str]:
         result = onnx.load(out)
     if result.ByteSize() >= 2**31 - 2**20:
         raise _errors.InvalidArgument(f"{name} has 2 GiB of weights or more, which onnx's protobufs cannot hold")
+    if _unpack.unpack_weights(
+        result
+    ):  # the passes leave codes as they are, and what could move into weights beside them
+        return simplified(result)[0], name
     used: set[str] = set()
     for i, node in enumerate(result.graph.node):
         base = node.name or f"{node.op_type}_{i}"
@@ -99,7 +105,7 @@ class Graph:
             for name in dict.fromkeys(filter(None, node.input)):
                 self.consumers.setdefault(name, []).append(node)
             for attribute in node.attribute:
-                for body in [attribute.g, *attribute.graphs]:
+                for body in _bodies(attribute):
                     self.captured |= _names_in(body)
         self._names = set(self.initializers) | set(self.producer) | {i.name for i in self.proto.input} | self.captured
         self._values: dict[str, Array] = {}
@@ -156,12 +162,15 @@ class Graph:
         used = {name for node in self.proto.node for name in node.input} | {o.name for o in self.proto.output}
         for node in self.proto.node:
             for attribute in node.attribute:
-                for body in [attribute.g, *attribute.graphs]:
+                for body in _bodies(attribute):
                     used |= _names_in(body)
-        kept = [t for t in self.proto.initializer if t.name in used]
-        if len(kept) < len(self.proto.initializer):
-            del self.proto.initializer[:]
-            self.proto.initializer.extend(kept)
+        for i in reversed(range(len(self.proto.initializer))):  # what stays is not copied
+            if self.proto.initializer[i].name not in used:
+                del self.proto.initializer[i]
+
+
+def _bodies(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
+    return [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
 
 
 def _names_in(body: onnx.GraphProto) -> set[str]:
@@ -169,7 +178,7 @@ def _names_in(body: onnx.GraphProto) -> set[str]:
     for node in body.node:
         names |= {*node.input, *node.output}
         for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs]:
+            for inner in _bodies(attribute):
                 names |= _names_in(inner)
     return names
 

@@ -7,6 +7,7 @@ import fnmatch
 import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from linnet import _core, _errors
@@ -24,6 +25,10 @@ METHODS = ("minmax", "percentile", "entropy", "mse")
 MODES = ("static", "dynamic", "weight-only")
 NOISE_SAMPLES = 16
 """How many samples the figures of single layers are measured on."""
+SENSITIVITY_SAMPLES = 4
+"""So many of them tell which of two layers is the more sensitive one: both are measured on the same."""
+MOST_AT_ONCE = 4
+"""Models that are open at the same time, at most."""
 
 _INTEGER_OPS = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinear*",
@@ -347,11 +352,21 @@ def _sensitivities(
     builder: _build.Builder, few: list[Feeds], reference: Run, threads: int, progress: Progress
 ) -> dict[str, float]:
     """SQNR of the model's outputs with each layer alone quantized."""
-    noise = _metric.signal_to_noise(few, reference)
+    noise = _metric.signal_to_noise(few[:: -(-len(few) // SENSITIVITY_SAMPLES)], reference)
+    layers, cores = builder.layers, threads or _core.available_cpus()
+    workers = min(cores, MOST_AT_ONCE, len(layers))
+
+    def measure(name: str) -> float:
+        return noise.measure(_runner(builder.build([name]), max(1, cores // workers)))
+
     alone = {}
-    for i, name in enumerate(builder.layers):
-        progress(f"sensitivity of layer {i + 1} of {len(builder.layers)}", i / len(builder.layers))
-        alone[name] = noise.measure(_runner(builder.build([name]), threads))
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for i, (name, value) in enumerate(zip(layers, pool.map(measure, layers), strict=True)):
+            progress(f"sensitivity of layer {i + 1} of {len(layers)}", i / len(layers))
+            alone[name] = value
+    finally:
+        pool.shutdown(cancel_futures=True)
     return alone
 
 

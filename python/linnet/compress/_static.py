@@ -79,9 +79,9 @@ class Writer:
         return self.graph.model
 
     def _replace_nodes(self) -> None:
-        kept = [type(node).FromString(node.SerializeToString()) for node in self._nodes]
-        del self.graph.proto.node[:]
-        self.graph.proto.node.extend(kept)
+        before = len(self.graph.proto.node)
+        self.graph.proto.node.extend(self._nodes)  # copies
+        del self.graph.proto.node[:before]
         self.graph.drop_unused()
 
     def _stays_float(self, node: onnx.NodeProto, name: str) -> bool:

@@ -21,8 +21,8 @@ KEPT = ("DequantizeLinear", "QuantizeLinear", "RandomNormal", "RandomUniform")
 """Operators that are not computed: they say what a number stands for, or give another one each time."""
 
 
-def unpack_weights(model: onnx.ModelProto) -> None:
-    """Compute, in place, every weight that depends on constants only; the nodes that did it go."""
+def unpack_weights(model: onnx.ModelProto) -> bool:
+    """Compute, in place, every weight that depends on constants only; the nodes that did it go. False: none does."""
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output if name}
     constants = {tensor.name for tensor in graph.initializer}
@@ -32,7 +32,7 @@ def unpack_weights(model: onnx.ModelProto) -> None:
             if name in makers and name not in chains and (chain := _chain(name, makers, constants)):
                 chains[name] = chain
     if not chains:
-        return
+        return False
     for name, chain in chains.items():
         graph.initializer.append(numpy_helper.from_array(_value(model, name, chain), name))
         graph.node.remove(makers[name])
@@ -42,6 +42,7 @@ def unpack_weights(model: onnx.ModelProto) -> None:
             graph.node.remove(node)
             read = _read(graph)
     _graph.Graph(model).drop_unused()
+    return True
 
 
 def _chain(name: str, makers: dict[str, onnx.NodeProto], constants: set[str]) -> list[onnx.NodeProto]:

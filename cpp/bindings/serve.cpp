@@ -142,7 +142,38 @@ void bind_served(py::module_& m) {
         .def_readonly("name", &Served::name)
         .def_readonly("version", &Served::version)
         .def_property_readonly("in_flight", [](const Served& s) { return s.statistics.in_flight.load(); })
-        .def("statistics", &statistics);
+        .def("statistics", &statistics)
+        .def(
+            "set_reference",
+            [](Served& served, const py::list& sketches, uint64_t window) {
+                std::vector<ReferenceSketch> reference;
+                for (const py::handle item : sketches) {
+                    const auto d = item.cast<py::dict>();
+                    reference.push_back({d["name"].cast<std::string>(), d["output"].cast<bool>(),
+                                         d["edges"].cast<std::vector<double>>(),
+                                         d["bins"].cast<std::vector<double>>()});
+                }
+                served.drift = std::make_unique<Drift>(std::move(reference), window);
+            },
+            py::arg("sketches"), py::arg("window") = 10000, "Only before it is given to an engine.")
+        .def("drift", [](const Served& served) {
+            py::list list;
+            if (!served.drift) return list;
+            for (const DriftRow& row : served.drift->rows()) {
+                py::dict d;
+                d["name"] = readable(row.name);
+                d["output"] = row.output;
+                d["elements"] = row.elements;
+                d["psi"] = row.psi;
+                d["ks"] = row.ks;
+                d["nans"] = row.nans;
+                d["edges"] = row.edges;
+                d["shares"] = row.shares;
+                d["reference"] = row.reference;
+                list.append(d);
+            }
+            return list;
+        });
 }
 
 void bind_engine(py::module_& m) {
@@ -171,12 +202,13 @@ void bind_engine(py::module_& m) {
         .def(
             "infer_oip_stream",
             [](Engine& engine, const py::bytes& request, double timeout_s, Cancel* cancel,
-               const std::string& traceparent) {
+               const std::string& traceparent, bool raise_errors) {
                 const Bytes bytes = view_of(request);
                 const CallOptions options = call_options(timeout_s, cancel, traceparent);
-                return answer([&] { return engine.infer_oip_stream(bytes, options); }).first;
+                return answer([&] { return engine.infer_oip_stream(bytes, options, raise_errors); }).first;
             },
-            py::arg("request"), py::arg("timeout_s") = -1.0, py::arg("cancel") = nullptr, py::arg("traceparent") = "")
+            py::arg("request"), py::arg("timeout_s") = -1.0, py::arg("cancel") = nullptr, py::arg("traceparent") = "",
+            py::arg("raise_errors") = false)
         .def(
             "predict_tensorflow",
             [](Engine& engine, const py::bytes& request, double timeout_s, Cancel* cancel,

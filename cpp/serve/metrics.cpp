@@ -108,6 +108,30 @@ void batch_sizes(Text& text, const std::vector<Row>& rows) {
     }
 }
 
+void drifts(Text& text, const std::vector<Row>& rows) {
+    struct Gauge {
+        const char *name, *help;
+        double DriftRow::*value;
+    };
+    const Gauge gauges[] = {
+        {"linnet_drift_psi", "Population stability index of a tensor's elements against the reference.",
+         &DriftRow::psi},
+        {"linnet_drift_ks", "Kolmogorov-Smirnov distance of a tensor's elements from the reference.", &DriftRow::ks},
+        {"linnet_drift_nan_ratio", "Share of a tensor's elements that are no numbers.", &DriftRow::nans}};
+    for (const Gauge& gauge : gauges) {
+        bool first = true;
+        for (const Row& row : rows) {
+            if (!row.served->drift) continue;
+            if (std::exchange(first, false)) text.head(gauge.name, "gauge", gauge.help);
+            for (const DriftRow& drift : row.served->drift->rows())
+                text.line(gauge.name,
+                          cat(row.labels, ",tensor=\"", escaped(drift.name), "\",side=\"",
+                              drift.output ? "output" : "input", '"'),
+                          number(drift.*gauge.value));
+        }
+    }
+}
+
 uint64_t failures(const Statistics& s, bool (*of)(size_t code)) {
     uint64_t total = 0;
     for (const auto& codes : s.requests)
@@ -196,6 +220,7 @@ std::string Engine::metrics(bool triton_names) const {
            [](const Statistics& s) { return count(s.bytes_in); });
     series(text, "linnet_response_bytes_total", "counter", "Bytes of answers.", rows,
            [](const Statistics& s) { return count(s.bytes_out); });
+    drifts(text, rows);
     if (triton_names) triton_series(text, rows);
     return text.take();
 }

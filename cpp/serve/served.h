@@ -56,7 +56,7 @@ struct Served {
     const Limits limits;
     Statistics statistics;
     Queue queue;
-    std::shared_ptr<Drift> drift;  // null: not watched. Set before it is published.
+    std::unique_ptr<Drift> drift;  // null: not watched. Set before it is published.
 };
 
 }  // namespace linnet::serve

@@ -84,6 +84,16 @@ int64_t common_rows(const std::vector<Value>& inputs) {
     return std::max<int64_t>(0, rows);
 }
 
+void watch(const Served& served, const Job& job) {
+    const Session& session = *served.session;
+    for (size_t i = 0; i < job.inputs.size(); ++i)
+        if (job.inputs[i].kind == Value::Kind::tensor)
+            served.drift->observe(session.inputs()[i].name, false, job.inputs[i].tensor);
+    for (size_t i = 0; i < job.wanted.size(); ++i)
+        served.drift->observe(session.outputs()[job.wanted[i]].name, true, job.outputs[i]);
+    served.drift->end_request();
+}
+
 }  // namespace
 
 struct Engine::Call {
@@ -146,6 +156,7 @@ void Engine::answer(Call& call, Response& response) {
     job.cancel = call.options.cancel;
     call.decoded = Clock::now() - call.start;
     scheduler_.run(job);
+    if (served.drift) watch(served, job);
     response.answer.model = served.name;
     response.answer.version = served.version;
     for (size_t i = 0; i < job.wanted.size(); ++i)
@@ -234,7 +245,7 @@ Response Engine::infer_oip(Bytes request, const CallOptions& options) {
         [](const Request& r, Response& out) { out.pieces = encode_oip(r, out.answer); });
 }
 
-Response Engine::infer_oip_stream(Bytes request, const CallOptions& options) {
+Response Engine::infer_oip_stream(Bytes request, const CallOptions& options, bool raise_errors) {
     std::string id;
     try {
         return handle(
@@ -245,6 +256,7 @@ Response Engine::infer_oip_stream(Bytes request, const CallOptions& options) {
             },
             [](const Request& r, Response& out) { out.pieces = encode_oip_stream(r, out.answer); });
     } catch (const Failure& failure) {
+        if (raise_errors) throw;
         Response response;
         response.pieces = encode_oip_stream_error(id, failure.message());
         return response;

@@ -40,7 +40,8 @@ class Engine {
     void remove_model(const std::string& name);
 
     Response infer_oip(Bytes request, const CallOptions& options);
-    Response infer_oip_stream(Bytes request, const CallOptions& options);  // never throws a Failure: it is in the bytes
+    // A failure is in the bytes unless `raise_errors`.
+    Response infer_oip_stream(Bytes request, const CallOptions& options, bool raise_errors = false);
     Response predict_tensorflow(Bytes request, const CallOptions& options);
     Response infer_rest_v2(Bytes body, int64_t json_size, const Address& address, const CallOptions& options);
     Response predict_rest_v1(Bytes body, const Address& address, const CallOptions& options);

@@ -147,9 +147,7 @@ class _Job:
     seconds: float
 
 
-def _work(
-    job: _Job, clients: int, rate: float | None, progress: Callable[[float], None] | None = None
-) -> LoadResult:
+def _work(job: _Job, clients: int, rate: float | None, progress: Callable[[float], None] | None = None) -> LoadResult:
     """One process's share."""
     channels = [grpc.insecure_channel(job.address, options=_OPTIONS) for _ in range(clients)]
     for channel in channels:

@@ -18,6 +18,7 @@ namespace linnet::bindings {
 void bind_values(py::module_& m);         // values.cpp
 void bind_inspect(py::module_& m);        // inspect.cpp
 void bind_compress(py::module_& m);       // compress.cpp
+void bind_serve(py::module_& m);          // serve.cpp
 void bind_serve_testing(py::module_& m);  // serve_testing.cpp
 }  // namespace linnet::bindings
 
@@ -116,10 +117,10 @@ void bind_session(py::module_& m) {
         .def("set", [](std::atomic<bool>& f, bool on) { f = on; })
         .def("get", [](const std::atomic<bool>& f) { return f.load(); });
 
-    py::class_<Session>(m, "Session")
+    py::class_<Session, std::shared_ptr<Session>>(m, "Session")
         .def(py::init([](const std::filesystem::path& path, const SessionOptions& options) {
                  py::gil_scoped_release release;
-                 return std::make_unique<Session>(path, options);
+                 return std::make_shared<Session>(path, options);
              }),
              py::arg("path"), py::arg("options"))
         .def_static(
@@ -127,7 +128,7 @@ void bind_session(py::module_& m) {
             [](const py::bytes& data, const SessionOptions& options) {
                 const std::string_view view = data;
                 py::gil_scoped_release release;
-                return std::make_unique<Session>(
+                return std::make_shared<Session>(
                     onnx::Bytes(reinterpret_cast<const std::byte*>(view.data()), view.size()), nullptr, options);
             },
             py::arg("data"), py::arg("options"))
@@ -209,6 +210,7 @@ PYBIND11_MODULE(_core, m) {
     bind_values(m);
     bind_inspect(m);
     bind_compress(m);
+    bind_serve(m);
     bind_serve_testing(m);
     m.def("available_cpus", &available_cpus);
     m.def(

@@ -1,0 +1,1 @@
+"""Serving models over gRPC and HTTP (``pip install linnet[serve]``)."""

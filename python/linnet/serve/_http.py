@@ -1,0 +1,154 @@
+"""The HTTP transport: aiohttp on a thread of its own, inference in a pool of threads.
+
+Addresses of models' calls are taken apart here; bodies go to the engine as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from linnet._core import serve as _core
+from linnet._errors import ServeError
+
+# gRPC's codes as HTTP's: Triton's table for v2 (CANCELLED and ALREADY_EXISTS are 400).
+_STATUS = {1: 400, 3: 400, 4: 504, 5: 404, 6: 400, 7: 403, 8: 429, 9: 412, 12: 501, 13: 500, 14: 503, 16: 401}
+
+_INFER = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
+_PREDICT = re.compile(
+    r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+)|/labels/(?P<label>[^/:]+))?:(?P<verb>\w+)"
+)
+_JSON_SIZE = "Inference-Header-Content-Length"
+
+# (method, path, body) -> (status, type of content, content); None when the path is not theirs.
+Control = Callable[[str, str, bytes], tuple[int, str, bytes] | None]
+
+
+class HttpTransport:
+    """An HTTP server on one address; ``control`` answers everything that is not inference.
+
+    Args:
+        threads: requests that run at a time; others wait in order.
+        max_body_bytes: a larger body, also one that grows larger when it is decompressed, is refused with 413.
+        header_timeout_s: a connection that has not sent a whole request's head by then is closed.
+        body_timeout_s: the same for its body.
+    """
+
+    def __init__(
+        self,
+        engine: _core.Engine,
+        control: Control,
+        *,
+        inference: bool = True,
+        threads: int = 64,
+        max_body_bytes: int = 64 << 20,
+        body_timeout_s: float = 30.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._engine = engine
+        self._control = control
+        self._inference = inference
+        self._body_timeout = body_timeout_s
+        self._tls = tls
+        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="linnet-http")
+        self._app = web.Application(client_max_size=max_body_bytes)
+        self._app.router.add_route("*", "/{path:.*}", self._handle)
+        self._loop = asyncio.new_event_loop()
+        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, keepalive_timeout=75)
+        self._thread = threading.Thread(target=self._run, name="linnet-http-loop", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _await(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def listen(self, host: str, port: int) -> int:
+        """Binds and serves at once. Gives the port. OSError when it is taken."""
+
+        async def bind() -> int:
+            if not self._runner.sites:
+                await self._runner.setup()
+            site = web.TCPSite(self._runner, host, port, ssl_context=self._tls)
+            await site.start()
+            return int(self._runner.addresses[-1][1])
+
+        return int(self._await(bind()))
+
+    def stop(self, grace_s: float) -> None:
+        """Takes no new connections, waits at most ``grace_s`` seconds for requests under way, and ends."""
+        self._runner._shutdown_timeout = grace_s
+        self._await(self._runner.cleanup())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._pool.shutdown(wait=False)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            body = await asyncio.wait_for(request.read(), self._body_timeout)
+        except (asyncio.TimeoutError, TimeoutError):
+            return _error(408, f"the body did not arrive within {self._body_timeout:g} s")
+        except web.HTTPRequestEntityTooLarge as error:
+            return _error(413, f"the body is larger than {error.max_size} bytes" if hasattr(error, "max_size") else str(error))
+        except web.HTTPException:
+            raise
+        except Exception as error:  # what aiohttp says of a body that is not what its headers claim
+            return _error(400, f"the body cannot be read: {error}")
+        work = self._work(request, body)
+        try:
+            response: web.Response = await self._loop.run_in_executor(self._pool, work)
+        except ServeError as error:
+            return _error(_STATUS.get(error.code, 500), str(error))
+        if "gzip" in request.headers.get("Accept-Encoding", "") or "deflate" in request.headers.get("Accept-Encoding", ""):
+            response.enable_compression()
+        return response
+
+    def _work(self, request: web.Request, body: bytes) -> Callable[[], web.Response]:
+        """What is to be done in another thread."""
+        if request.method == "POST" and self._inference:
+            trace = request.headers.get("traceparent", "")
+            if match := _INFER.fullmatch(request.path):
+                size = request.headers.get(_JSON_SIZE)
+                return partial(self._infer, body, size, match["model"], match["version"] or "", trace)
+            if match := _PREDICT.fullmatch(request.path):
+                return partial(self._predict, body, match, trace)
+        return partial(self._other, request.method, request.path_qs, body)
+
+    def _infer(self, body: bytes, size: str | None, model: str, version: str, trace: str) -> web.Response:
+        if size is not None and not size.isdecimal():
+            return _error(400, f"{_JSON_SIZE} is {size!r}, which is no number of bytes")
+        json_size = -1 if size is None else int(size)
+        content, head = self._engine.infer_rest_v2(body, json_size, model, version, -1.0, None, trace)
+        if head < 0:
+            return web.Response(body=content, content_type="application/json")
+        return web.Response(body=content, content_type="application/octet-stream", headers={_JSON_SIZE: str(head)})
+
+    def _predict(self, body: bytes, match: re.Match[str], trace: str) -> web.Response:
+        if match["verb"] != "predict":
+            return _error(501, f"'{match['verb']}' is not offered; 'predict' is")
+        content = self._engine.predict_rest_v1(
+            body, match["model"], match["version"] or "", match["label"] or "", -1.0, None, trace
+        )
+        return web.Response(body=content, content_type="application/json")
+
+    def _other(self, method: str, path: str, body: bytes) -> web.Response:
+        answer = self._control(method, path, body)
+        if answer is None:
+            return _error(404, f"there is nothing at {method} {path}")
+        status, content_type, content = answer
+        return web.Response(status=status, body=content, headers={"Content-Type": content_type})
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)

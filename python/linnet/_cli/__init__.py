@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from linnet import _errors
-from linnet._cli import _bench, _cluster, _compress, _info, _inspect, _profile, _prune, _quantize, _run
+from linnet._cli import _bench, _cluster, _compress, _info, _inspect, _profile, _prune, _publish, _quantize, _run
 from linnet._cli._common import UsageError
 from linnet._info import get_version_string
 
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"linnet {get_version_string()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for module in (_run, _bench, _inspect, _profile, _quantize, _prune, _cluster, _compress, _info):
+    for module in (_run, _bench, _inspect, _profile, _quantize, _prune, _cluster, _compress, _publish, _info):
         module.add_parser(commands)
     # Its options are the demo's own: main() hands them over unread.
     commands.add_parser("demo", help="read handwritten digits, write a report to look at", add_help=False)

@@ -15,10 +15,11 @@ using namespace linnet;
 using namespace linnet::bindings;
 
 namespace linnet::bindings {
-void bind_values(py::module_& m);    // values.cpp
-void bind_inspect(py::module_& m);   // inspect.cpp
-void bind_compress(py::module_& m);  // compress.cpp
-void bind_serve(py::module_& m);     // serve.cpp
+void bind_values(py::module_& m);         // values.cpp
+void bind_inspect(py::module_& m);        // inspect.cpp
+void bind_compress(py::module_& m);       // compress.cpp
+void bind_serve(py::module_& m);          // serve.cpp
+void bind_serve_testing(py::module_& m);  // serve_testing.cpp
 }  // namespace linnet::bindings
 
 namespace {
@@ -210,6 +211,7 @@ PYBIND11_MODULE(_core, m) {
     bind_inspect(m);
     bind_compress(m);
     bind_serve(m);
+    bind_serve_testing(m);
     m.def("available_cpus", &available_cpus);
     m.def(
         "isa", [] { return std::string(kernels::kernels().isa); }, "Name of the kernel table in use.");

@@ -1,6 +1,7 @@
 // What every wire's codec makes of a request's bytes, and makes a response's bytes from. A codec knows bytes and
 // tensors only: which model is meant, whether its inputs fit and how it is run is decided behind it (server.h).
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -18,6 +19,10 @@ using Bytes = std::span<const std::byte>;
 
 // Limits on what one request may claim, beyond the size of its bytes.
 constexpr size_t kMostTensors = 4096, kMostParameters = 4096, kMostRank = 32, kLongestName = 4096;
+// Elements of its text tensors, each of which takes some bytes on the wire and a std::string in memory.
+constexpr int64_t kMostStrings = int64_t{1} << 22;
+// Memory for elements that are not on the wire because the last one given stands for them (TensorFlow's *_val lists).
+constexpr int64_t kMostPaddedBytes = int64_t{1} << 24;
 
 struct NamedTensor {
     std::string name;
@@ -28,7 +33,7 @@ struct NamedTensor {
 struct WantedOutput {
     std::string name;
     int64_t classes = 0;  // > 0: the `classes` largest elements of each row as "score:index" (Triton's classification)
-    bool binary = false;  // REST: as bytes after the JSON
+    bool binary = false;  // REST v2: as bytes after the JSON
 };
 
 // A request, whatever wire it came by. Text is copied (it is short); tensors are views of the request's bytes where
@@ -42,7 +47,7 @@ struct Request {
     int64_t timeout_us = 0;             // 0: none
     std::string sequence;               // of a stateful sequence; empty: none
     bool raw = true;                    // OIP: tensors came as raw bytes (not typed lists), or there were none
-    bool binary_outputs = false;        // REST: outputs that do not say otherwise are bytes after the JSON
+    bool binary_outputs = false;        // REST v2: all outputs are bytes after the JSON, where `outputs` is empty
     bool rows = false;                  // TF Serving's REST: the answer is a list of rows, not of columns
 };
 
@@ -67,6 +72,11 @@ class Pieces {
         if (view.empty()) return;
         pieces_.push_back(view);
         size_ += view.size();
+    }
+    void append(Pieces later) {
+        pieces_.insert(pieces_.end(), later.pieces_.begin(), later.pieces_.end());
+        for (auto& text : later.text_) text_.push_back(std::move(text));
+        size_ += later.size_;
     }
     size_t size() const { return size_; }
     std::span<const Bytes> pieces() const { return pieces_; }

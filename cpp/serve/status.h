@@ -31,6 +31,8 @@ class Failure : public std::exception {
     Code code() const noexcept { return code_; }
     const std::string& message() const noexcept { return message_; }
     const char* what() const noexcept override { return message_.c_str(); }
+    // Puts "context: " before the message.
+    void add_context(const std::string& context) { message_ = context + ": " + message_; }
 
   private:
     Code code_;
@@ -40,6 +42,16 @@ class Failure : public std::exception {
 template <class... Parts>
 [[noreturn, gnu::always_inline]] inline void refuse(Code code, const Parts&... parts) {
     throw Failure(code, cat(parts...));
+}
+
+// Does `work`; what the library refuses there is an invalid argument.
+template <class Fn>
+auto as_failures(Fn&& work) {
+    try {
+        return std::forward<Fn>(work)();
+    } catch (const Error& error) {
+        throw Failure(Code::invalid_argument, error.message());
+    }
 }
 
 }  // namespace linnet::serve

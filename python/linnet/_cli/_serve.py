@@ -105,10 +105,10 @@ def run(args: argparse.Namespace) -> int:
         server = Server(args.source, **_settings(args))
     except ConfigError as error:
         raise _common.UsageError(str(error)) from error
-    server.start()
-    for line in banner(server):
-        print(line, flush=True)
-    server.run()
+    with server:
+        for line in banner(server):
+            print(line, flush=True)
+        server.run()
     return 0
 
 
@@ -119,7 +119,7 @@ def banner(server: Any) -> list[str]:
         if view.active:
             versions = ", ".join(map(str, sorted(view.active)))
             loaded = view.active[max(view.active)]
-            lines.append(f"model {name}, version {versions}: {_signature(loaded.session)}")
+            lines.append(f"model {name}, version {versions}: {_signature(loaded)}")
         else:
             problem = view.problem or "; ".join(s.error for s in view.statuses.values() if s.error) or "not loaded"
             lines.append(f"model {name}: {problem}")
@@ -136,11 +136,11 @@ def banner(server: Any) -> list[str]:
     return lines
 
 
-def _signature(session: Any) -> str:
-    def ports(rows: list[dict[str, Any]]) -> str:
+def _signature(loaded: Any) -> str:
+    def ports(rows: Any) -> str:
         return ", ".join(
             f"{row['name']} {row['dtype']}[{', '.join('?' if d is None else str(d) for d in row['shape'] or [])}]"
             for row in rows
         )
 
-    return f"{ports(session.inputs())} -> {ports(session.outputs())}"
+    return f"{ports(loaded.inputs)} -> {ports(loaded.outputs)}"

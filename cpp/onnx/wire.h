@@ -59,6 +59,10 @@ class Cursor {
         expect(Wire::fixed32, name);
         return load<float>(payload_.data());
     }
+    double f64(const char* name) const {
+        expect(Wire::fixed64, name);
+        return load<double>(payload_.data());
+    }
     Bytes bytes(const char* name) const {
         expect(Wire::bytes, name);
         return payload_;

@@ -16,13 +16,8 @@ static void parse(Cursor& in, Parameter& out) {
         switch (in.field()) {
             case 1: out = Parameter::of(in.varint("bool_param") != 0); break;
             case 2: out = Parameter::of(in.i64("int64_param")); break;
-            case 3: out = Parameter::of(in.text("string_param")); break;
-            case 4: {
-                double value = 0;
-                std::memcpy(&value, in.fixed_bytes("double_param", 8).data(), 8);
-                out = Parameter::of(value);
-                break;
-            }
+            case 3: out = Parameter::of(utf8(in, "string_param", SIZE_MAX)); break;
+            case 4: out = Parameter::of(in.f64("double_param")); break;
             case 5: out = Parameter::of(in.varint("uint64_param")); break;
             default: break;
         }
@@ -38,7 +33,7 @@ struct Entry {  // of a map of parameters
 
 void parse(Cursor& in, Entry& out) {
     while (in.next()) {
-        if (in.field() == 1) out.key = in.text("key");
+        if (in.field() == 1) out.key = utf8(in, "key");
         else if (in.field() == 2) in.message("value", out.value);
     }
 }

@@ -1,6 +1,5 @@
 // Reading protobuf's wire format with onnx::Cursor: what the codecs' messages have in common.
 #pragma once
-#include <string>
 #include <string_view>
 
 #include "onnx/wire.h"
@@ -10,12 +9,12 @@ namespace linnet::serve {
 
 using onnx::Cursor;
 
-// The current field, a name or the like.
-inline std::string utf8(const Cursor& in, const char* name) {
+// The current field, which is a name or other text of at most so many bytes.
+inline std::string_view utf8(const Cursor& in, const char* name, size_t longest = kLongestName) {
     const std::string_view text = in.text(name);
-    if (text.size() > kLongestName) in.error("'", name, "' has ", text.size(), " bytes, more than ", kLongestName);
+    if (text.size() > longest) in.error("'", name, "' has ", text.size(), " bytes, more than ", longest);
     if (!is_utf8(text)) in.error("'", name, "' is not UTF-8");
-    return std::string(text);
+    return text;
 }
 
 // A list of elements in a message: the field's number and name; 0 where there is none.

@@ -1,8 +1,8 @@
 """Load on a server, and how long its answers take.
 
-Closed loop: a number of clients, each of which sends its next request when the last one is answered. Open loop: requests
-leave at a rate whatever becomes of those before, and their latency counts from when they should have left, so that a
-server which stalls cannot hide it (what Gil Tene calls coordinated omission).
+Closed loop: a number of clients, each of which sends its next request when the last one is answered. Open loop:
+requests leave at a rate whatever becomes of those before, and their latency counts from when they should have left, so
+that a server which stalls cannot hide it (what Gil Tene calls coordinated omission).
 """
 
 from __future__ import annotations

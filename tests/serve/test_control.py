@@ -238,6 +238,11 @@ def test_other_control_modes(folder: Path, mode: str) -> None:
         code, text = failure(control, OIP, method, model_name="m")
         assert code == Code.UNAVAILABLE
         assert f"control '{mode}', not 'explicit'" in text
+    version(folder / "m", 3)
+    call(control, OIP, "RepositoryModelLoad", admin=True, model_name="m")
+    parameter = _messages.message_class("inference.ModelRepositoryParameter")(bool_param=True)
+    call(control, OIP, "RepositoryModelLoad", admin=True, model_name="m", parameters={"rollback": parameter})
+    assert call(control, OIP, "ModelMetadata", name="m").versions == ["2"]
     call(control, OIP, "RepositoryModelUnload", admin=True, model_name="m")
     assert rest(control, "POST", "/v2/repository/models/m/load")[0] == 503
     assert rest(control, "POST", "/v2/repository/models/m/load", admin=True)[0] == 200

@@ -43,10 +43,12 @@ void read_parameters(JsonReader& in, const Fn& set) {
                 break;
             case Kind::number: {
                 const JsonNumber number = in.number();
-                const bool whole = number.whole && number.exact && number.digits <= uint64_t{1} << 63;
-                if (!whole) set(key, Parameter::of(to_double(number)));
-                else if (number.negative) set(key, Parameter::of(static_cast<int64_t>(uint64_t{0} - number.digits)));
-                else set(key, Parameter::of(number.digits));
+                uint64_t magnitude;
+                if (!to_whole(number, magnitude)) set(key, Parameter::of(to_double(number)));
+                else if (!number.negative) set(key, Parameter::of(magnitude));
+                else if (magnitude <= uint64_t{1} << 63)
+                    set(key, Parameter::of(static_cast<int64_t>(uint64_t{0} - magnitude)));
+                else set(key, Parameter::of(to_double(number)));
                 break;
             }
             default: in.skip();

@@ -170,6 +170,10 @@ def test_what_is_refused() -> None:
     refuse({}, 'the request has no "inputs"')
     refuse({"inputs": [tensor("FP31", [1], [1])]}, "input 'x': no datatype is called 'FP31'")
     refuse({"inputs": [{"name": "x", "datatype": "FP32", "data": [1]}]}, "input 'x': has no \"shape\"")
+    refuse({"inputs": [{"name": "x", "shape": [1], "data": [1]}]}, "input 'x': has no \"datatype\"")
+    for key, value in (("shape", "[1]"), ("datatype", '"INT8"'), ("data", "[1]")):
+        body = json.dumps({"inputs": [tensor("INT8", [1], [1])]}).replace('"name"', f'"{key}": {value}, "name"')
+        refused(INVALID_ARGUMENT, f'"{key}" occurs twice', "rest_v2", body.encode())
     refuse({"inputs": [tensor("FP32", [2])]}, 'has neither "data" nor')
     refuse({"inputs": [tensor("FP32", [2], [1, 2, 3])]}, '"data" of shape 3 where "shape" is 2')
     refuse({"inputs": [tensor("FP32", [2, 2], [[1, 2, 3, 4]])]}, '"data" of shape 1x4 where "shape" is 2x2')

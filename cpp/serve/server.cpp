@@ -147,14 +147,14 @@ void Engine::answer(Call& call, Response& response) {
     }
     job.bytes = call.bytes;
     job.priority = static_cast<uint32_t>(std::min<uint64_t>(request.priority, 1u << 30));
-    job.arrival = call.start;
     job.deadline = call.options.deadline;
     const auto timeout =
         request.timeout_us > 0 ? std::chrono::microseconds(request.timeout_us) : limits.default_timeout;
     constexpr std::chrono::microseconds kLongest = std::chrono::hours(24 * 365);
     if (timeout.count() > 0) job.deadline = std::min(job.deadline, call.start + std::min(timeout, kLongest));
     job.cancel = call.options.cancel;
-    call.decoded = Clock::now() - call.start;
+    job.arrival = Clock::now();
+    call.decoded = job.arrival - call.start;
     scheduler_.run(job);
     if (served.drift) watch(served, job);
     response.answer.model = served.name;

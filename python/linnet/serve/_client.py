@@ -143,9 +143,7 @@ class Client:
                 texts[field].append(bytes(value).decode())
             elif field in ports and not isinstance(value, int):
                 ports[field].append(_port(value))
-        return ServedModel(
-            "".join(texts[1]), tuple(texts[2]), "".join(texts[3]), tuple(ports[4]), tuple(ports[5])
-        )
+        return ServedModel("".join(texts[1]), tuple(texts[2]), "".join(texts[3]), tuple(ports[4]), tuple(ports[5]))
 
     def is_ready(self, model: str = "", version: str = "") -> bool:
         """Whether the server, or one of its models, takes requests."""
@@ -177,7 +175,9 @@ class Client:
         if call is None:
             call = self._methods[method] = self._channel.unary_unary(_SERVICE + method)
         try:
-            answer: bytes = call(request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata)
+            answer: bytes = call(
+                request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise ServeError(error.code().value[0], error.details()) from None
         return answer

@@ -97,6 +97,10 @@ class ModelConfig:
     """Rows run together; None: `DEFAULT_MAX_BATCH`; 0 and 1: never."""
     batching: bool | None = None
     """Whether requests are run together; None: where rows are found not to influence each other."""
+    refuse_larger_batches: bool = False
+    """Whether a request of more rows than `max_batch_size` is an error; else it is run alone."""
+    instances: int = 0
+    """Runs at a time; 0: as many as there are CPUs."""
     queue_delay_us: int = 0
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_requests: int = 1024

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from linnet import _core, _values
+from linnet import _core, _dimensions, _values
 from linnet.serve._config import ConfigError, ModelConfig, Warmup
 
 Feeds = dict[str, Any]
@@ -32,8 +32,15 @@ def _dims(config: ModelConfig, port: _core.Port) -> list[int]:
 
 
 def _shape(config: ModelConfig, port: _core.Port, rows: int, size: int) -> tuple[int, ...]:
-    dims = _dims(config, port)
-    return tuple(d if d >= 0 else (rows if axis == 0 else size) for axis, d in enumerate(dims))
+    shape = list(_dims(config, port))
+    for axis, (number, dim) in enumerate(zip(shape, port["shape"] or (), strict=True)):
+        if number < 0 and axis == 0:
+            shape[axis] = rows
+        elif number < 0:
+            shape[axis] = (
+                size if dim is None else _dimensions.size(str(dim), dict.fromkeys(_dimensions.names(str(dim)), size))
+            )
+    return tuple(shape)
 
 
 def zeros(config: ModelConfig, ports: Sequence[_core.Port], rows: int, size: int) -> Feeds:

@@ -100,7 +100,9 @@ class HttpTransport:
         except (asyncio.TimeoutError, TimeoutError):
             return _error(408, f"the body did not arrive within {self._body_timeout:g} s")
         except web.HTTPRequestEntityTooLarge as error:
-            return _error(413, f"the body is larger than {error.max_size} bytes" if hasattr(error, "max_size") else str(error))
+            return _error(
+                413, f"the body is larger than {error.max_size} bytes" if hasattr(error, "max_size") else str(error)
+            )
         except web.HTTPException:
             raise
         except Exception as error:  # what aiohttp says of a body that is not what its headers claim
@@ -110,7 +112,9 @@ class HttpTransport:
             response: web.Response = await self._loop.run_in_executor(self._pool, work)
         except ServeError as error:
             return _error(_STATUS.get(error.code, 500), str(error))
-        if "gzip" in request.headers.get("Accept-Encoding", "") or "deflate" in request.headers.get("Accept-Encoding", ""):
+        if "gzip" in request.headers.get("Accept-Encoding", "") or "deflate" in request.headers.get(
+            "Accept-Encoding", ""
+        ):
             response.enable_compression()
         return response
 

@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from linnet import _core, _errors
 from linnet.serve import _feeds, _manifest
 from linnet.serve._config import DEFAULT_MAX_BATCH, ConfigError, ModelConfig, PortConfig
+from linnet.serve._engine import MakeServed, Served
 from linnet.serve._layouts import VersionFiles
 from linnet.serve._priority import background
 
@@ -23,21 +24,6 @@ _WARM_BUDGET = 2.0
 """Seconds that running all batch sizes may take; when it would be more, powers of two are run."""
 _MEMORY_FACTOR = 1.2
 """Bytes in memory for each byte of a file, as an estimate."""
-
-
-class Served(Protocol):
-    """What the engine runs: `linnet._core.serve.Served`."""
-
-    @property
-    def in_flight(self) -> int: ...
-    def statistics(self) -> dict[str, Any]: ...
-    def set_reference(self, reference: dict[str, Any]) -> None: ...
-
-
-class MakeServed(Protocol):
-    """Makes one: the class `linnet._core.serve.Served`."""
-
-    def __call__(self, session: _core.Session, name: str, version: int, **limits: Any) -> Served: ...
 
 
 @dataclass(frozen=True)
@@ -95,10 +81,9 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
             session = _core.Session(files.model, options)
         check_ports(config, session.inputs(), session.outputs())
         trial = Trial(config, session, terminate)
-        with background():
-            trial.verify()
-            max_batch, reason = _batching(config, trial)
-            trial.warm(max_batch)
+        trial.verify()
+        max_batch, reason = _batching(config, trial)
+        trial.warm(max_batch)
     except (ConfigError, _manifest.ManifestError, _errors.LinnetError, OSError, MemoryError) as error:
         raise LoadError(str(error) or type(error).__name__) from error
     served = make(
@@ -106,11 +91,13 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         config.name,
         files.version,
         max_batch=max_batch,
+        refuse_larger=config.refuse_larger_batches,
+        instances=config.instances,
         queue_delay_us=config.queue_delay_us,
         max_queue_requests=config.max_queue_requests,
         max_queue_bytes=config.max_queue_bytes,
-        default_priority=config.default_priority,
         priority_levels=config.priority_levels,
+        default_priority=config.default_priority,
         weight=config.weight,
         default_timeout_us=config.timeout_us,
     )
@@ -187,7 +174,7 @@ def shape_text(port: _core.Port) -> str:
 
 def _free_rows(port: _core.Port) -> bool:
     shape = port["shape"]
-    return bool(shape) and not isinstance(shape[0], int)
+    return shape is not None and len(shape) > 0 and not isinstance(shape[0], int)
 
 
 def _batching(config: ModelConfig, trial: Trial) -> tuple[int, str]:
@@ -223,7 +210,8 @@ class Trial:
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
         """One run; every output must come."""
-        return self._session.run(feeds, None, self._terminate, _RUN_LIMIT_MS)
+        with background():
+            return self._session.run(feeds, None, self._terminate, _RUN_LIMIT_MS)
 
     def verify(self) -> None:
         """Runs the samples, or zeros where there are none.
@@ -257,7 +245,7 @@ class Trial:
         log.warning(
             "%s: not tried before it is served, for want of sizes for %s (give warm-up samples): %s",
             self._config.name,
-            ", ".join(free),
+            ", ".join([*free[:3], "..."] if len(free) > 3 else free),
             failure,
         )
 

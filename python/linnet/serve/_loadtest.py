@@ -1,8 +1,8 @@
 """Load on a server, and how long its answers take.
 
-Closed loop: a number of clients, each of which sends its next request when the last one is answered. Open loop: requests
-leave at a rate whatever becomes of those before, and their latency counts from when they should have left, so that a
-server which stalls cannot hide it (what Gil Tene calls coordinated omission).
+Closed loop: a number of clients, each of which sends its next request when the last one is answered. Open loop:
+requests leave at a rate whatever becomes of those before, and their latency counts from when they should have left, so
+that a server which stalls cannot hide it (what Gil Tene calls coordinated omission).
 """
 
 from __future__ import annotations
@@ -147,9 +147,7 @@ class _Job:
     seconds: float
 
 
-def _work(
-    job: _Job, clients: int, rate: float | None, progress: Callable[[float], None] | None = None
-) -> LoadResult:
+def _work(job: _Job, clients: int, rate: float | None, progress: Callable[[float], None] | None = None) -> LoadResult:
     """One process's share."""
     channels = [grpc.insecure_channel(job.address, options=_OPTIONS) for _ in range(clients)]
     for channel in channels:

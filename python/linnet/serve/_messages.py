@@ -7,6 +7,7 @@ messages of the same names there can be imported in the same process, before or 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -51,6 +52,24 @@ def parse(full_name: str, data: bytes) -> Message:
         return message_class(full_name).FromString(data)
     except DecodeError as error:
         raise ServeError(Code.INVALID_ARGUMENT, f"the request is not a {full_name}: {error}") from None
+
+
+def handler(request: str, function: Callable[[Message], Message]) -> Callable[[bytes], bytes]:
+    """A function of messages as one of bytes; ``request`` is the full name of what goes in."""
+
+    def call(data: bytes) -> bytes:
+        return bytes(function(parse(request, data)).SerializeToString())
+
+    return call
+
+
+def absent(text: str) -> Callable[[bytes], bytes]:
+    """A method that is declared and not offered."""
+
+    def call(_: bytes) -> bytes:
+        raise ServeError(Code.UNIMPLEMENTED, text)
+
+    return call
 
 
 def parse_text(full_name: str, text: str, *, ignore_unknown: bool = False) -> Message:

@@ -217,6 +217,8 @@ def _model(name: str, table: _Table, file: Path) -> ModelConfig:
         split=_split(table),
         max_batch_size=table.take("max_batch_size", None, table.integer(0, 65536)),
         batching=table.take("batching", True if table.has("max_batch_size") else None, table.flag),
+        refuse_larger_batches=table.take("refuse_larger_batches", False, table.flag),
+        instances=table.take("instances", 0, table.integer(0, 4096)),
         queue_delay_us=table.take("queue_delay_us", plain.queue_delay_us, table.integer(0, 10**9)),
         preferred_batch_sizes=sizes,
         max_queue_requests=table.take("max_queue_requests", plain.max_queue_requests, table.integer(1, 10**9)),

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from codec_messages import INVALID_ARGUMENT, mutations, refused, same_bits, survives, truncations
 
+from codec_messages import INVALID_ARGUMENT, mutations, refused, same_bits, survives, truncations
 from linnet._core import testing
 
 ONE = [("x", "float32")]
@@ -161,7 +161,7 @@ def test_answers_that_have_no_rows() -> None:
 
 def test_malformed_bytes() -> None:
     ports = [*TWO, ("s", "str"), ("f", "bool"), ("h", "float16")]
-    rows = [{"a": [[1.5, 2]], "b": i, "s": ["ü\\\"", {"b64": "YWI="}], "f": [True], "h": [1e-3]} for i in range(2)]
+    rows = [{"a": [[1.5, 2]], "b": i, "s": ['ü\\"', {"b64": "YWI="}], "f": [True], "h": [1e-3]} for i in range(2)]
     for request in ({"signature_name": "x", "instances": rows}, {"inputs": rows[0], "other": [None, {"a": {}}]}):
         body = json.dumps(request, ensure_ascii=False).encode()
         assert survives("rest_v1", truncations(body), ports=ports) == len(body)

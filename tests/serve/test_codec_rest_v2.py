@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from codec_messages import (
     INVALID_ARGUMENT,
     OIP_TYPES,
@@ -20,7 +21,6 @@ from codec_messages import (
     survives,
     truncations,
 )
-
 from linnet._core import testing
 
 
@@ -69,9 +69,7 @@ def refuse(request: Any, match: str, after: bytes | None = None, code: int = INV
 def test_binary_tensors_come_and_go_bit_for_bit(datatype: str) -> None:
     rng = np.random.default_rng(1)
     for first in range(len(SHAPES)):
-        arrays = {
-            f"x{i}": random_array(rng, OIP_TYPES[datatype], SHAPES[(first + i) % len(SHAPES)]) for i in range(3)
-        }
+        arrays = {f"x{i}": random_array(rng, OIP_TYPES[datatype], SHAPES[(first + i) % len(SHAPES)]) for i in range(3)}
         made = [
             tensor(datatype, list(array.shape), name=name, binary_data_size=len(raw_bytes(array)))
             for name, array in arrays.items()
@@ -215,7 +213,7 @@ def test_malformed_bytes() -> None:
         "id": "1",
         "inputs": [
             tensor("FP32", [2, 2], [[1, 2.5], [-3e2, 0]], name="f"),
-            tensor("BYTES", [2], ["aü\\\"", ""], name="s"),
+            tensor("BYTES", [2], ['aü\\"', ""], name="s"),
             tensor("BF16", [2], name="h", binary_data_size=4),
             tensor("BYTES", [1], name="b", binary_data_size=6),
         ],

@@ -7,6 +7,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
+from numpy.typing import DTypeLike
+
 from codec_messages import (
     INVALID_ARGUMENT,
     SHAPES,
@@ -20,9 +23,6 @@ from codec_messages import (
     survives,
     truncations,
 )
-from google.protobuf.message import DecodeError
-from numpy.typing import DTypeLike
-
 from linnet._core import testing
 
 # DataType's number, and the list of elements.

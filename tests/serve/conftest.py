@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client_worker import Worker
 
 import linnet
+from client_worker import Worker
 from linnet.serve import Server
 
 

@@ -82,7 +82,8 @@ def constant(path: Path, value: float, ballast_bytes: int = 0) -> Path:
 
 
 def heavy(path: Path, layers: int = 24, side: int = 192) -> Path:
-    """x [n, side] -> y [n, side]; a row takes about ``layers`` * side^3 * 2 operations (24 x 192: 5 to 20 ms on one core).
+    """x [n, side] -> y [n, side]; a row takes about ``layers`` * side^3 * 2 operations (24 x 192: 5 to
+    20 ms on one core).
 
     Each row is made a matrix, multiplied by ``layers`` matrices, and summed to a row again.
     """

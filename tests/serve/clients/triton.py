@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import queue
 
-import numpy as np
 import tritonclient.grpc
 import tritonclient.grpc.aio
 import tritonclient.http

@@ -116,7 +116,7 @@ def test_demo_runs_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr().out
     assert str(out) in printed
     assert "98." in printed
-    assert "linnet bench MODEL.onnx" in printed.splitlines()[-2]
+    assert "linnet bench MODEL.onnx" in printed.splitlines()[-3]
     text = out.read_text(encoding="utf-8")
     assert "Where the time goes" in text
     assert "Conv" in text

@@ -71,7 +71,7 @@ def _address(server: subprocess.Popen[str]) -> str:
 
 
 def _clients() -> list[tuple[str, Callable[[str], Reader]]]:
-    clients = [("linnet.serve.Client", _linnet_client)]
+    clients: list[tuple[str, Callable[[str], Reader]]] = [("linnet.serve.Client", _linnet_client)]
     if importlib.util.find_spec("tritonclient") is not None:
         clients.append((f"tritonclient {version('tritonclient')}", _triton_client))
     return clients

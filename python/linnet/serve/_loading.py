@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from linnet import _core, _errors
-from linnet.serve import _feeds, _manifest
+from linnet.serve import _drift, _feeds, _manifest
 from linnet.serve._config import DEFAULT_MAX_BATCH, ConfigError, ModelConfig, PortConfig
 from linnet.serve._engine import MakeServed, Served
 from linnet.serve._layouts import VersionFiles
@@ -84,6 +84,9 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         trial.verify()
         max_batch, reason = _batching(config, trial)
         trial.warm(max_batch)
+        sketches = None
+        if config.drift_reference is not None:
+            sketches = _drift.reference(config.drift_reference, session, trial.run)
     except (ConfigError, _manifest.ManifestError, _errors.LinnetError, OSError, MemoryError) as error:
         raise LoadError(str(error) or type(error).__name__) from error
     served = make(
@@ -101,6 +104,8 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         weight=config.weight,
         default_timeout_us=config.timeout_us,
     )
+    if sketches is not None:
+        served.set_reference(sketches)
     return Loaded(
         config=config,
         files=files,

@@ -117,7 +117,8 @@ void drifts(Text& text, const std::vector<Row>& rows) {
         {"linnet_drift_psi", "Population stability index of a tensor's elements against the reference.",
          &DriftRow::psi},
         {"linnet_drift_ks", "Kolmogorov-Smirnov distance of a tensor's elements from the reference.", &DriftRow::ks},
-        {"linnet_drift_nan_ratio", "Share of a tensor's elements that are no numbers.", &DriftRow::nans}};
+        {"linnet_drift_nan_ratio", "Share of a tensor's elements that are no numbers.", &DriftRow::nans},
+        {"linnet_drift_elements", "Elements that these figures are from.", &DriftRow::elements}};
     for (const Gauge& gauge : gauges) {
         bool first = true;
         for (const Row& row : rows) {

@@ -30,7 +30,9 @@ def oip() -> Iterator[bytes]:
         made.parameters["timeout"].int64_param = 1000
         made.parameters["sequence_id"].string_param = "s"
         yield made.SerializeToString()
-    for datatype, field in zip(["BOOL", "INT8", "INT64", "UINT16", "UINT64", "FP32", "FP64", "BYTES"], TYPED, strict=True):
+    for datatype, field in zip(
+        ["BOOL", "INT8", "INT64", "UINT16", "UINT64", "FP32", "FP64", "BYTES"], TYPED, strict=True
+    ):
         made = message("inference.ModelInferRequest")
         tensor = made.inputs.add(name="x", datatype=datatype, shape=[2])
         getattr(tensor.contents, f"{field}_contents").extend([b"ab", b""] if field == "bytes" else [1, 0])
@@ -88,7 +90,7 @@ def rest_v2() -> Iterator[bytes]:
             "inputs": [
                 tensor("f", "FP32", [2, 2], [[1, 2.5], [-3e2, float("nan")]]),
                 tensor("i", "INT64", [3], [-(2**63), 0, 2**63 - 1]),
-                tensor("s", "BYTES", [2], ["aü😀\"\\\n", ""]),
+                tensor("s", "BYTES", [2], ['aü😀"\\\n', ""]),
                 tensor("b", "BOOL", [1], [True]),
                 tensor("h", "FP16", [2], [0.5, -65504]),
                 tensor("u", "UINT64", [1], [2**64 - 1]),

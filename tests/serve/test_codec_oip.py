@@ -213,7 +213,9 @@ def test_a_mix_of_raw_and_typed_is_refused() -> None:
 def test_sizes_that_do_not_fit() -> None:
     made = one("FP32", (2, 3))
     made.raw_input_contents[0] += b"\0"
-    refused(INVALID_ARGUMENT, "input 'x': 25 bytes where shape 2x3 of float32 takes 24", "oip", made.SerializeToString())
+    refused(
+        INVALID_ARGUMENT, "input 'x': 25 bytes where shape 2x3 of float32 takes 24", "oip", made.SerializeToString()
+    )
     made = one("BYTES", (2,))
     made.raw_input_contents[0] = b"\x01\0\0\0a\x05\0\0\0b"
     refused(INVALID_ARGUMENT, "BYTES element 1 has 5 bytes, of which 1 are there", "oip", made.SerializeToString())

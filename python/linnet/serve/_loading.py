@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from linnet import _core, _errors
-from linnet.serve import _feeds, _manifest
+from linnet.serve import _drift, _feeds, _manifest
 from linnet.serve._config import DEFAULT_MAX_BATCH, ConfigError, ModelConfig, PortConfig
 from linnet.serve._engine import MakeServed, Served
 from linnet.serve._layouts import VersionFiles
@@ -84,6 +84,7 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         trial.verify()
         max_batch, reason = _batching(config, trial)
         trial.warm(max_batch)
+        reference = _reference(config, files, session)
     except (ConfigError, _manifest.ManifestError, _errors.LinnetError, OSError, MemoryError) as error:
         raise LoadError(str(error) or type(error).__name__) from error
     served = make(
@@ -101,6 +102,8 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         weight=config.weight,
         default_timeout_us=config.timeout_us,
     )
+    if reference is not None:
+        served.set_reference(reference["tensors"], reference["window"])
     return Loaded(
         config=config,
         files=files,
@@ -112,6 +115,20 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         seconds=time.monotonic() - started,
         time=time.time(),
     )
+
+
+def _reference(config: ModelConfig, files: VersionFiles, session: _core.Session) -> _drift.Reference | None:
+    """What inputs and outputs are compared with: as configured, or what lies beside the model."""
+    assert files.model is not None
+    place = config.drift_reference
+    if place is None:
+        place = files.folder / _drift.FOLDER_NAME
+        if config.layout == "file":
+            place = files.model.with_suffix(_drift.FILE_SUFFIX)
+        if not place.exists():
+            return None
+    names = {False: [p["name"] for p in session.inputs()], True: [p["name"] for p in session.outputs()]}
+    return _drift.read_reference(place, names)
 
 
 def check_ports(config: ModelConfig, inputs: Sequence[_core.Port], outputs: Sequence[_core.Port]) -> None:

@@ -30,11 +30,8 @@ Buckets = Mapping[float, int]
 """Requests by the upper end of their bucket, in microseconds."""
 
 _PAGE = Path(__file__).parent / "page"
-_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-}
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_FILES = {"/": "index.html", **{f"/page/{name}": name for name in ("page.css", "page.js", "chart.js", "format.js")}}
 _MOST_OFTEN = 0.9
 """Seconds from one sample to the next, at least."""
 _HISTORY = 300.0
@@ -138,8 +135,8 @@ class Status:
                 return 400, "application/json", encode({"error": f"since is {since!r}, which is no number"})
         if address not in _FILES:
             return None
-        name, kind = _FILES[address]
-        return 200, kind, (_PAGE / name).read_bytes()
+        file = _PAGE / _FILES[address]
+        return 200, f"{_TYPES[file.suffix]}; charset=utf-8", file.read_bytes()
 
     def status(self, since: float = 0.0) -> dict[str, Any]:
         """All that the page shows; of the history what is later than ``since`` (seconds since 1970)."""

@@ -21,6 +21,8 @@ struct JsonNumber {
     bool finite = true;  // neither NaN nor infinite
 };
 
+// Its digits as a whole number, where it is one of at most 64 bits; the sign is not looked at.
+bool to_whole(const JsonNumber& number, uint64_t& magnitude);
 // The nearest double; float: the nearest float. Numbers beyond the range are infinite.
 double to_double(const JsonNumber& number);
 float to_float(const JsonNumber& number);

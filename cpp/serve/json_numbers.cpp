@@ -110,6 +110,17 @@ void put_whole(std::string& out, T value) {
 
 }  // namespace
 
+bool to_whole(const JsonNumber& number, uint64_t& magnitude) {
+    magnitude = number.digits;
+    if (!number.whole || number.exact) return number.whole;
+    magnitude = 0;
+    for (const char c : number.text.substr(number.negative ? 1 : 0))
+        if (__builtin_mul_overflow(magnitude, uint64_t{10}, &magnitude) ||
+            __builtin_add_overflow(magnitude, static_cast<uint64_t>(c - '0'), &magnitude))
+            return false;
+    return true;
+}
+
 double to_double(const JsonNumber& number) {
     if (!number.finite) return special(number);
     // Both factors are exact, so that the only rounding is that of the result.

@@ -22,15 +22,8 @@ template <class T>
 T whole(JsonReader& in, DType dtype, int64_t low = std::numeric_limits<T>::min(),
         uint64_t high = static_cast<uint64_t>(std::numeric_limits<T>::max())) {
     const JsonNumber number = in.number();
-    if (!number.whole) refuse_number(in, number, dtype);
-    uint64_t digits = number.digits;
-    if (!number.exact) {  // 20 digits can still be a uint64
-        digits = 0;
-        for (const char c : number.text.substr(number.negative ? 1 : 0))
-            if (__builtin_mul_overflow(digits, uint64_t{10}, &digits) ||
-                __builtin_add_overflow(digits, static_cast<uint64_t>(c - '0'), &digits))
-                refuse_number(in, number, dtype);
-    }
+    uint64_t digits;
+    if (!to_whole(number, digits)) refuse_number(in, number, dtype);
     const uint64_t most = number.negative ? uint64_t{0} - static_cast<uint64_t>(low) : high;
     if (digits > most) refuse_number(in, number, dtype);
     return static_cast<T>(number.negative ? uint64_t{0} - digits : digits);

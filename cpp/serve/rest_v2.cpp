@@ -14,11 +14,13 @@ namespace {
 using Kind = JsonReader::Kind;
 
 struct Input {
-    std::string name, datatype;
+    std::string name;
+    DType dtype = DType::undefined;
     Shape shape;
-    bool has_shape = false;
-    int64_t binary_size = -1;  // bytes after the JSON; -1: none
-    std::optional<JsonReader> data;
+    bool has_dtype = false, has_shape = false, has_data = false;
+    int64_t binary_size = -1;             // bytes after the JSON; -1: none
+    std::optional<JsonReader> postponed;  // where "data" begins, which came before the type and the shape
+    Tensor tensor;                        // made of "data"
 };
 
 std::string name_text(JsonReader& in) {
@@ -43,10 +45,12 @@ void read_parameters(JsonReader& in, const Fn& set) {
                 break;
             case Kind::number: {
                 const JsonNumber number = in.number();
-                const bool whole = number.whole && number.exact && number.digits <= uint64_t{1} << 63;
-                if (!whole) set(key, Parameter::of(to_double(number)));
-                else if (number.negative) set(key, Parameter::of(static_cast<int64_t>(uint64_t{0} - number.digits)));
-                else set(key, Parameter::of(number.digits));
+                uint64_t magnitude;
+                if (!to_whole(number, magnitude)) set(key, Parameter::of(to_double(number)));
+                else if (!number.negative) set(key, Parameter::of(magnitude));
+                else if (magnitude <= uint64_t{1} << 63)
+                    set(key, Parameter::of(static_cast<int64_t>(uint64_t{0} - magnitude)));
+                else set(key, Parameter::of(to_double(number)));
                 break;
             }
             default: in.skip();
@@ -66,21 +70,52 @@ void read_shape(JsonReader& in, Shape& shape) {
     }
 }
 
+// Reads "data".
+Tensor tensor_of_data(JsonReader& in, const Input& input) {
+    if (in.kind() != Kind::array) in.error("\"data\" must be a list");
+    ListReader list(input.dtype);
+    list.read(in);
+    // Flat, or nested as the shape is; lists without elements say too little.
+    const int64_t count = element_count(input.shape);
+    const Shape& found = list.item_shape();
+    const bool fits =
+        list.count() == count && (count == 0 || found.size() == 1 ||
+                                  std::equal(found.begin(), found.end(), input.shape.begin(), input.shape.end()));
+    if (!fits)
+        refuse(Code::invalid_argument, "\"data\" of shape ", shape_text(found), " where \"shape\" is ",
+               shape_text(input.shape));
+    return list.take(input.shape);
+}
+
 Input read_input(JsonReader& in) {
     Input input;
+    const auto once = [&](bool& has, const char* key) {
+        if (has) in.error('"', key, "\" occurs twice");
+        has = true;
+    };
     std::string key;
     in.begin_object();
     while (in.next_key(key)) {
-        if (key == "name") input.name = name_text(in);
-        else if (key == "datatype") input.datatype = name_text(in);
-        else if (key == "shape") {
+        if (key == "name") {
+            input.name = name_text(in);
+        } else if (key == "datatype") {
+            once(input.has_dtype, "datatype");
+            const std::string datatype = name_text(in);
+            input.dtype = dtype_of_oip(datatype);
+            if (input.dtype == DType::undefined)
+                naming("input", input.name,
+                       [&] { refuse(Code::invalid_argument, "no datatype is called ", in_quotes(datatype)); });
+        } else if (key == "shape") {
+            once(input.has_shape, "shape");
             read_shape(in, input.shape);
-            input.has_shape = true;
-        } else if (key == "data") {  // read when the type is known
-            if (input.data) in.error("\"data\" occurs twice");
-            in.kind();
-            input.data = in;
-            in.skip();
+        } else if (key == "data") {
+            once(input.has_data, "data");
+            if (input.has_dtype && input.has_shape) {
+                input.tensor = naming("input", input.name, [&] { return tensor_of_data(in, input); });
+            } else {
+                input.postponed = in;
+                in.skip();
+            }
         } else if (key == "parameters") {
             read_parameters(in, [&](const std::string& name, const Parameter& value) {
                 refuse_shared_memory(name);
@@ -96,25 +131,47 @@ Input read_input(JsonReader& in) {
     return input;
 }
 
-Tensor tensor_of_data(DType dtype, const Input& input) {
-    const int64_t count = element_count(input.shape);
-    if (!input.data) {
-        if (count == 0) return Tensor::allocate(dtype, input.shape);
+// The tensor of an input. `after`: the bytes after the JSON that are not yet taken; null: none can follow.
+Tensor tensor_of(Input& input, Bytes* after) {
+    if (!input.has_dtype) refuse(Code::invalid_argument, "has no \"datatype\"");
+    if (!input.has_shape) refuse(Code::invalid_argument, "has no \"shape\"");
+    if (input.binary_size < 0) {
+        if (input.postponed) return tensor_of_data(*input.postponed, input);
+        if (input.has_data) return std::move(input.tensor);
+        if (element_count(input.shape) == 0) return Tensor::allocate(input.dtype, input.shape);
         refuse(Code::invalid_argument, "has neither \"data\" nor \"binary_data_size\"");
     }
-    JsonReader data = *input.data;
-    if (data.kind() != Kind::array) data.error("\"data\" must be a list");
-    ListReader list(dtype);
-    list.read(data);
-    // Flat, or nested as the shape is; lists without elements say too little.
-    const Shape& found = list.item_shape();
-    const bool fits =
-        list.count() == count && (count == 0 || found.size() == 1 ||
-                                  std::equal(found.begin(), found.end(), input.shape.begin(), input.shape.end()));
-    if (!fits)
-        refuse(Code::invalid_argument, "\"data\" of shape ", shape_text(found), " where \"shape\" is ",
-               shape_text(input.shape));
-    return list.take(input.shape);
+    if (input.has_data) refuse(Code::invalid_argument, "has both \"data\" and \"binary_data_size\"");
+    if (!after)
+        refuse(Code::invalid_argument,
+               "has \"binary_data_size\", but the header Inference-Header-Content-Length is missing");
+    if (static_cast<size_t>(input.binary_size) > after->size())
+        refuse(Code::invalid_argument, "has \"binary_data_size\" ", input.binary_size, ", but only ", after->size(),
+               " bytes are left after the JSON and the inputs before");
+    const Bytes own = after->first(static_cast<size_t>(input.binary_size));
+    *after = after->subspan(own.size());
+    return tensor_of_raw(input.dtype, input.shape, own);
+}
+
+// An element of "outputs". `says_binary`: whether it says so itself.
+WantedOutput read_output(JsonReader& in, bool& says_binary) {
+    WantedOutput output;
+    std::string key;
+    says_binary = false;
+    in.begin_object();
+    while (in.next_key(key)) {
+        if (key == "name") {
+            output.name = name_text(in);
+        } else if (key == "parameters") {
+            read_parameters(in, [&](const std::string& name, const Parameter& value) {
+                set_parameter(output, name, value);
+                says_binary = says_binary || name == "binary_data";
+            });
+        } else {
+            in.skip();
+        }
+    }
+    return output;
 }
 
 Request decode(Bytes body, int64_t json_size) {
@@ -126,11 +183,7 @@ Request decode(Bytes body, int64_t json_size) {
     Bytes after = binary ? body.subspan(static_cast<size_t>(json_size)) : Bytes{};
     Request request;
     std::vector<Input> inputs;
-    struct Wanted {
-        WantedOutput output;
-        bool says = false;  // whether it is binary
-    };
-    std::vector<Wanted> wanted;
+    std::vector<bool> says_binary;  // of the outputs
     bool has_inputs = false;
     std::string key;
     in.begin_object();
@@ -151,19 +204,10 @@ Request decode(Bytes body, int64_t json_size) {
         } else if (key == "outputs") {
             in.begin_array();
             while (in.next_element()) {
-                if (wanted.size() == kMostTensors) in.error("more than ", kMostTensors, " outputs");
-                Wanted& output = wanted.emplace_back();
-                std::string field;
-                in.begin_object();
-                while (in.next_key(field)) {
-                    if (field == "name") output.output.name = name_text(in);
-                    else if (field == "parameters")
-                        read_parameters(in, [&](const std::string& name, const Parameter& value) {
-                            set_parameter(output.output, name, value);
-                            output.says = output.says || name == "binary_data";
-                        });
-                    else in.skip();
-                }
+                if (request.outputs.size() == kMostTensors) in.error("more than ", kMostTensors, " outputs");
+                bool says = false;
+                request.outputs.push_back(read_output(in, says));
+                says_binary.push_back(says);
             }
         } else {
             in.skip();
@@ -171,29 +215,11 @@ Request decode(Bytes body, int64_t json_size) {
     }
     in.finish();
     if (!has_inputs) refuse(Code::invalid_argument, "the request has no \"inputs\"");
-    for (Wanted& output : wanted) {
-        if (!output.says) output.output.binary = request.binary_outputs;
-        request.outputs.push_back(std::move(output.output));
-    }
+    for (size_t i = 0; i < request.outputs.size(); ++i)
+        if (!says_binary[i]) request.outputs[i].binary = request.binary_outputs;
     request.inputs.reserve(inputs.size());
     for (Input& input : inputs) {
-        Tensor tensor = naming("input", input.name, [&] {
-            const DType dtype = dtype_of_oip(input.datatype);
-            if (dtype == DType::undefined)
-                refuse(Code::invalid_argument, "no datatype is called ", in_quotes(input.datatype));
-            if (!input.has_shape) refuse(Code::invalid_argument, "has no \"shape\"");
-            if (input.binary_size < 0) return tensor_of_data(dtype, input);
-            if (input.data) refuse(Code::invalid_argument, "has both \"data\" and \"binary_data_size\"");
-            if (!binary)
-                refuse(Code::invalid_argument, "has \"binary_data_size\", but the header ",
-                       "Inference-Header-Content-Length is missing");
-            if (static_cast<size_t>(input.binary_size) > after.size())
-                refuse(Code::invalid_argument, "has \"binary_data_size\" ", input.binary_size, ", but only ",
-                       after.size(), " bytes are left after the JSON and the inputs before");
-            const Bytes own = after.first(static_cast<size_t>(input.binary_size));
-            after = after.subspan(own.size());
-            return tensor_of_raw(dtype, input.shape, own);
-        });
+        Tensor tensor = naming("input", input.name, [&] { return tensor_of(input, binary ? &after : nullptr); });
         request.inputs.push_back({std::move(input.name), std::move(tensor)});
     }
     if (!after.empty()) refuse(Code::invalid_argument, after.size(), " bytes follow after those of the last input");

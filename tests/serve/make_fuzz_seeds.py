@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
 from codec_messages import OIP_TYPES, message, random_array
 
 TYPED = ["bool", "int", "int64", "uint", "uint64", "fp32", "fp64", "bytes"]

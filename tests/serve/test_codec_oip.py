@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
+
 from codec_messages import (
     INVALID_ARGUMENT,
     OIP_TYPES,
@@ -20,8 +22,6 @@ from codec_messages import (
     survives,
     truncations,
 )
-from google.protobuf.message import DecodeError
-
 from linnet._core import testing
 
 TYPED = {

@@ -119,6 +119,7 @@ class ModelConfig:
     outputs: tuple[PortConfig, ...] = ()
     warmup: tuple[Warmup, ...] = ()
     drift_reference: Path | None = None
+    """What inputs and outputs are compared with: samples (``.npz``, a folder), or the JSON file of a reference."""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def loads_like(self, other: ModelConfig) -> bool:

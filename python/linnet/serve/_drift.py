@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from linnet import _core, _errors
+from linnet import _core
 from linnet.serve._config import ConfigError
 
 FOLDER_NAME = "drift.json"
@@ -29,10 +29,13 @@ WINDOW = 5000
 _MOST_BYTES = 64 << 20
 _PER_SAMPLE = 4096
 _PER_TENSOR = 1 << 20
+_MOST_SAMPLES = 1000
 _FEW = 32
 """Tensors with at most so many different values get a bin for each."""
 
 Reference = dict[str, Any]
+Run = Callable[[dict[str, Any]], Sequence[Any]]
+"""Runs a model: inputs by name, outputs in order."""
 
 
 def place_for(model: Path) -> Path:
@@ -70,6 +73,28 @@ def record_reference(
     options = _core.SessionOptions()
     options.threads = threads
     session = _core.Session(Path(model), options)
+    return _record(session, session.run, Samples(data, session.inputs()), bins, window)
+
+
+def reference(path: Path, session: _core.Session, run: Run) -> Reference:
+    """A model's reference from a JSON file, or from samples (``.npz``, ``.npy``, a folder), of which the first 1000
+    are run.
+
+    Raises:
+        ConfigError: the file cannot be read, is no reference, or is another model's.
+        LinnetError: the samples do not fit the model.
+    """
+    if path.suffix == ".json":
+        return _read(path, session)
+    from linnet.compress._data import Samples
+
+    try:
+        return _record(session, run, Samples(path, session.inputs(), _MOST_SAMPLES), BINS, WINDOW)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _record(session: _core.Session, run: Run, data: Iterable[dict[str, Any]], bins: int, window: int) -> Reference:
     collectors = {
         (port["name"], output): _Collector()
         for output, ports in ((False, session.inputs()), (True, session.outputs()))
@@ -77,8 +102,8 @@ def record_reference(
         if port["kind"] == "tensor" and port["dtype"] not in ("string", "complex64", "complex128")
     }
     samples = 0
-    for feeds in Samples(data, session.inputs()):
-        results = session.run(feeds, None, _core.Flag(), 0)
+    for feeds in data:
+        results = run(feeds)
         for name, value in feeds.items():
             if (name, False) in collectors:
                 collectors[name, False].add(value)
@@ -107,37 +132,29 @@ def save_reference(reference: Reference, path: str | os.PathLike[str]) -> None:
         part.unlink(missing_ok=True)
 
 
-def read_reference(path: Path, names: Mapping[bool, Sequence[str]]) -> Reference:
-    """A reference from a file, checked.
-
-    Args:
-        names: the model's outputs (True) and inputs (False).
-
-    Raises:
-        ConfigError: it cannot be read, is not one, or is another model's.
-    """
+def _read(path: Path, session: _core.Session) -> Reference:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ConfigError(f"{path}: is larger than any drift reference")
-        reference = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: is not a drift reference: {error}") from None
-    if not isinstance(reference, dict) or reference.get("format") != FORMAT:
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ConfigError(f"{path}: is not a drift reference; `linnet drift MODEL --data SAMPLES` makes one")
     try:
-        window = reference["window"]
+        window = found["window"]
         if type(window) is not int or not 0 < window < 2**62:
             raise ValueError(f"the window is {window!r}")
-        tensors = [
+        tensors: list[dict[str, Any]] = [
             {
                 "name": str(t["name"]),
                 "output": bool(t["output"]),
                 "edges": [float(x) for x in t["edges"]],
                 "bins": [float(x) for x in t["bins"]],
             }
-            for t in reference["tensors"]
+            for t in found["tensors"]
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: is not a whole drift reference: {error}") from None
@@ -146,10 +163,11 @@ def read_reference(path: Path, names: Mapping[bool, Sequence[str]]) -> Reference
         ascending = np.isfinite(edges).all() and (np.diff(edges) > 0).all()
         if not ascending or shares.size != edges.size + 1 or not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
             raise ConfigError(f"{path}: {tensor['name']!r} needs ascending edges and one more bin than edges")
-        if tensor["name"] not in names[tensor["output"]]:
-            kind = "output" if tensor["output"] else "input"
+        output = bool(tensor["output"])
+        if tensor["name"] not in [port["name"] for port in (session.outputs() if output else session.inputs())]:
+            kind = "output" if output else "input"
             raise ConfigError(f"{path}: is another model's: this one has no {kind} {tensor['name']!r}")
-    return {**reference, "tensors": tensors}
+    return {**found, "tensors": tensors}
 
 
 class _Collector:

@@ -16,7 +16,7 @@ _TABLE = (
     ("float16", "FP16", "TYPE_FP16", 19),
     ("float32", "FP32", "TYPE_FP32", 1),
     ("float64", "FP64", "TYPE_FP64", 2),
-    ("string", "BYTES", "TYPE_STRING", 7),
+    ("str", "BYTES", "TYPE_STRING", 7),
     ("bfloat16", "BF16", "TYPE_BF16", 14),
     ("complex64", "", "", 8),
     ("complex128", "", "", 18),

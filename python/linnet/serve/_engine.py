@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
-
-from linnet import _core
 
 
 class Served(Protocol):
@@ -25,10 +23,8 @@ class Served(Protocol):
         """How far they have moved, by tensor."""
 
 
-class MakeServed(Protocol):
-    """Makes one: the class `linnet._core.serve.Served`."""
-
-    def __call__(self, session: _core.Session, name: str, version: int, **limits: Any) -> Served: ...
+MakeServed = Callable[..., Served]
+"""Makes one from a session, a name, a version and limits: the class `linnet._core.serve.Served`."""
 
 
 class Engine(Protocol):

@@ -49,7 +49,7 @@ def zeros(config: ModelConfig, ports: Sequence[_core.Port], rows: int, size: int
 
 
 def _zeros(dtype: str, shape: tuple[int, ...]) -> Any:
-    if dtype == "string":
+    if dtype == "str":
         return np.full(shape, "", dtype=object)
     return np.zeros(shape, _values.dtype_named(dtype))
 
@@ -62,7 +62,7 @@ def random(config: ModelConfig, ports: Sequence[_core.Port], rows: int, size: in
 
 def _random(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any:
     """Normal floats, any bytes, other integers 0 or 1: they are often indices or masks."""
-    if dtype == "string":
+    if dtype == "str":
         return rng.choice(np.array(["a", "b"], dtype=object), size=shape)
     kind = _values.dtype_named(dtype)
     if kind.kind == "c":
@@ -107,7 +107,7 @@ def _described(config: ModelConfig, warmup: Warmup) -> Feeds:
 
 def _from_file(config: ModelConfig, file: Any, dtype: str, dims: tuple[int, ...], rows: tuple[int, ...]) -> Any:
     """Raw elements of one row (repeated) or of all rows."""
-    if dtype == "string":
+    if dtype == "str":
         raise ConfigError(f"{config.source}: model_warmup: {file}: texts from a file are not supported")
     try:
         values = np.fromfile(file, _values.dtype_named(dtype))

@@ -99,8 +99,8 @@ class GrpcTransport:
         """Binds ``host:port`` (port 0: a free one) or ``unix:/path``. Gives the port. OSError when it is taken."""
         try:
             if credentials is None:
-                return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, credentials)
+                return int(self._server.add_insecure_port(address))
+            return int(self._server.add_secure_port(address, credentials))
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is it in use?") from error
 
@@ -147,7 +147,7 @@ class GrpcTransport:
                 _fail(context, error)
 
 
-class _Table(grpc.GenericRpcHandler):
+class _Table(grpc.GenericRpcHandler):  # type: ignore[misc]
     def __init__(self, table: Mapping[str, grpc.RpcMethodHandler]) -> None:
         self._table = table
 

@@ -9,6 +9,7 @@ import asyncio
 import re
 import ssl
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent import futures
 from functools import partial
@@ -26,6 +27,7 @@ _INFER = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+)
 _PREDICT = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+)|/labels/(?P<label>[^/:]+))?:(?P<verb>\w+)"
 )
+_WORTH_COMPRESSING = 1024
 _JSON_SIZE = "Inference-Header-Content-Length"
 
 # A page may use what comes from here, and nothing else; nobody may frame it.
@@ -121,21 +123,20 @@ class HttpTransport:
             response: web.Response = await self._loop.run_in_executor(self._pool, work)
         except ServeError as error:
             return _error(_STATUS.get(error.code, 500), str(error))
-        if "gzip" in request.headers.get("Accept-Encoding", "") or "deflate" in request.headers.get(
-            "Accept-Encoding", ""
-        ):
-            response.enable_compression()
         return response
 
     def _work(self, request: web.Request, body: bytes) -> Callable[[], web.Response]:
         """What is to be done in another thread."""
         if request.method == "POST" and self._inference:
             trace = request.headers.get("traceparent", "")
+            accepted = request.headers.get("Accept-Encoding", "")
             if match := _INFER.fullmatch(request.path):
                 size = request.headers.get(_JSON_SIZE)
-                return partial(self._infer, body, size, match["model"], match["version"] or "", trace)
+                infer = partial(self._infer, body, size, match["model"], match["version"] or "", trace)
+                return lambda: _compress(infer(), accepted)
             if match := _PREDICT.fullmatch(request.path):
-                return partial(self._predict, body, match, trace)
+                predict = partial(self._predict, body, match, trace)
+                return lambda: _compress(predict(), accepted)
         return partial(self._other, request.method, request.path_qs, body)
 
     def _infer(self, body: bytes, size: str | None, model: str, version: str, trace: str) -> web.Response:
@@ -161,6 +162,21 @@ class HttpTransport:
             return _error(404, f"there is nothing at {method} {path}")
         status, content_type, content = answer
         return web.Response(status=status, body=content, headers={"Content-Type": content_type, **_HEADERS})
+
+
+def _compress(response: web.Response, accepted: str) -> web.Response:
+    """Compresses an inference's answer where the client takes that. (Other answers are sent as they are: Triton's client
+    says for all of them that it takes gzip, and cannot read it.)"""
+    body = response.body
+    if not isinstance(body, bytes) or len(body) < _WORTH_COMPRESSING:
+        return response
+    for name, bits in (("gzip", 31), ("deflate", 15)):
+        if name in accepted:
+            made = zlib.compressobj(level=1, wbits=bits)
+            response.body = made.compress(body) + made.flush()
+            response.headers["Content-Encoding"] = name
+            break
+    return response
 
 
 def _error(status: int, message: str) -> web.Response:

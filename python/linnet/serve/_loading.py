@@ -84,7 +84,7 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         trial.verify()
         max_batch, reason = _batching(config, trial)
         trial.warm(max_batch)
-        reference = _reference(config, files, session)
+        reference = _reference(config, files, session, trial)
     except (ConfigError, _manifest.ManifestError, _errors.LinnetError, OSError, MemoryError) as error:
         raise LoadError(str(error) or type(error).__name__) from error
     served = make(
@@ -117,7 +117,9 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
     )
 
 
-def _reference(config: ModelConfig, files: VersionFiles, session: _core.Session) -> _drift.Reference | None:
+def _reference(
+    config: ModelConfig, files: VersionFiles, session: _core.Session, trial: Trial
+) -> _drift.Reference | None:
     """What inputs and outputs are compared with: as configured, or what lies beside the model."""
     assert files.model is not None
     place = config.drift_reference
@@ -127,8 +129,7 @@ def _reference(config: ModelConfig, files: VersionFiles, session: _core.Session)
             place = files.model.with_suffix(_drift.FILE_SUFFIX)
         if not place.exists():
             return None
-    names = {False: [p["name"] for p in session.inputs()], True: [p["name"] for p in session.outputs()]}
-    return _drift.read_reference(place, names)
+    return _drift.reference(place, session, trial.run)
 
 
 def check_ports(config: ModelConfig, inputs: Sequence[_core.Port], outputs: Sequence[_core.Port]) -> None:

@@ -144,10 +144,14 @@ class Oip:
         return answer
 
     def load(self, request: Message, admin: bool = False) -> Message:
+        """RepositoryModelLoad. Linnet's own parameter ``rollback``: true returns to the model's former versions."""
         _refuse_repository(request)
         self._check_control(admin)
         overrides = None
         for key, value in request.parameters.items():
+            if key == "rollback" and value.bool_param and len(request.parameters) == 1:
+                self._repository.rollback(request.model_name)
+                return _new("RepositoryModelLoadResponse")
             if key != "config":
                 raise ServeError(
                     Code.INVALID_ARGUMENT, f"parameter '{key}' is not supported: models come from the repository only"
@@ -166,7 +170,7 @@ class Oip:
         return _new("RepositoryModelUnloadResponse")
 
     def rollback(self, name: str, admin: bool) -> list[int]:
-        """Returns to a model's former versions; gives those that serve now. Linnet's own; it has a REST form only."""
+        """Returns to a model's former versions; gives those that serve now. Linnet's own REST call."""
         self._check_control(admin)
         return self._repository.rollback(name)
 

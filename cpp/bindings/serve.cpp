@@ -174,7 +174,7 @@ void bind_served(py::module_& m) {
                 py::dict d;
                 d["name"] = readable(row.name);
                 d["output"] = row.output;
-                d["elements"] = row.elements;
+                d["elements"] = static_cast<uint64_t>(row.elements);
                 d["psi"] = row.psi;
                 d["ks"] = row.ks;
                 d["nans"] = row.nans;
@@ -255,12 +255,15 @@ void bind_engine(py::module_& m) {
             py::arg("triton_names") = false)
         .def(
             "enable_journal", [](Engine& engine, bool on) { engine.journal().enable(on); }, py::arg("on") = true)
-        .def("journal", [](Engine& engine) {
-            auto [entries, lost] = engine.journal().take();
-            py::list list;
-            for (const JournalEntry& entry : entries) list.append(entry_tuple(entry));
-            return py::make_tuple(list, lost);
-        });
+        .def(
+            "journal",
+            [](Engine& engine, size_t most) {
+                auto [entries, lost] = engine.journal().take(most);
+                py::list list;
+                for (const JournalEntry& entry : entries) list.append(entry_tuple(entry));
+                return py::make_tuple(list, lost);
+            },
+            py::arg("most"), "The oldest finished requests, at most so many, and how many were lost before.");
 }
 
 }  // namespace

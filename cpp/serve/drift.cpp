@@ -72,7 +72,7 @@ std::vector<DriftRow> Drift::rows() const {
         DriftRow row;
         row.name = reference.name;
         row.output = reference.output;
-        row.elements = static_cast<uint64_t>(all);
+        row.elements = all;
         row.nans = all > 0 ? counts[bins] / all : 0;
         row.edges = reference.edges;
         row.reference = reference.bins;

@@ -22,10 +22,10 @@ struct ReferenceSketch {
 struct DriftRow {
     std::string name;
     bool output = false;
-    uint64_t elements = 0;  // looked at, in the window
-    double psi = 0;         // population stability index: sum of (p - q) ln(p / q) over the bins
-    double ks = 0;          // Kolmogorov-Smirnov: the largest difference of the two distributions at an edge
-    double nans = 0;        // share of elements that are no numbers
+    double elements = 0;  // looked at, in the window
+    double psi = 0;       // population stability index: sum of (p - q) ln(p / q) over the bins
+    double ks = 0;        // Kolmogorov-Smirnov: the largest difference of the two distributions at an edge
+    double nans = 0;      // share of elements that are no numbers
     std::vector<double> edges, shares, reference;  // shares of the bins
 };
 

@@ -1,18 +1,24 @@
-// The last requests that ended, for whoever writes logs and traces of them. When nobody reads, the oldest are lost.
+// The last requests that ended, for whoever writes logs and traces of them. When it is not read in time, the oldest are
+// lost.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <iterator>
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "serve/statistics.h"
 
 namespace linnet::serve {
 
 struct JournalEntry {
+    // Of texts that a client chooses, no more is kept.
+    static constexpr size_t kMostText = 512;
     std::string model, id, traceparent, message;  // message: of a failure
     int64_t version = 0;                          // 0: not settled
     Protocol protocol = Protocol::oip_grpc;
@@ -37,10 +43,13 @@ class Journal {
         }
         entries_.push_back(std::move(entry));
     }
-    // All since the last call, and how many were lost before they could be read.
-    std::pair<std::deque<JournalEntry>, uint64_t> take() {
+    // The oldest `most`, and how many were lost before they could be read.
+    std::pair<std::vector<JournalEntry>, uint64_t> take(size_t most) {
         std::lock_guard lock(mutex_);
-        return {std::exchange(entries_, {}), std::exchange(lost_, 0)};
+        const auto end = entries_.begin() + static_cast<std::ptrdiff_t>(std::min(most, entries_.size()));
+        std::vector<JournalEntry> taken(std::make_move_iterator(entries_.begin()), std::make_move_iterator(end));
+        entries_.erase(entries_.begin(), end);
+        return {std::move(taken), std::exchange(lost_, 0)};
     }
 
   private:

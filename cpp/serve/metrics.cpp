@@ -117,18 +117,19 @@ void drifts(Text& text, const std::vector<Row>& rows) {
         {"linnet_drift_psi", "Population stability index of a tensor's elements against the reference.",
          &DriftRow::psi},
         {"linnet_drift_ks", "Kolmogorov-Smirnov distance of a tensor's elements from the reference.", &DriftRow::ks},
-        {"linnet_drift_nan_ratio", "Share of a tensor's elements that are no numbers.", &DriftRow::nans}};
+        {"linnet_drift_nan_ratio", "Share of a tensor's elements that are no numbers.", &DriftRow::nans},
+        {"linnet_drift_elements", "Elements that these figures are from.", &DriftRow::elements}};
+    std::vector<std::pair<std::string, DriftRow>> found;
+    for (const Row& row : rows)
+        if (row.served->drift)
+            for (DriftRow& drift : row.served->drift->rows())
+                found.emplace_back(cat(row.labels, ",tensor=\"", escaped(drift.name), "\",side=\"",
+                                       drift.output ? "output" : "input", '"'),
+                                   std::move(drift));
+    if (found.empty()) return;
     for (const Gauge& gauge : gauges) {
-        bool first = true;
-        for (const Row& row : rows) {
-            if (!row.served->drift) continue;
-            if (std::exchange(first, false)) text.head(gauge.name, "gauge", gauge.help);
-            for (const DriftRow& drift : row.served->drift->rows())
-                text.line(gauge.name,
-                          cat(row.labels, ",tensor=\"", escaped(drift.name), "\",side=\"",
-                              drift.output ? "output" : "input", '"'),
-                          number(drift.*gauge.value));
-        }
+        text.head(gauge.name, "gauge", gauge.help);
+        for (const auto& [labels, drift] : found) text.line(gauge.name, labels, number(drift.*gauge.value));
     }
 }
 

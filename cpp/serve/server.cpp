@@ -216,10 +216,11 @@ Response Engine::handle(Protocol protocol, Bytes bytes, const CallOptions& optio
     }
     if (journal_.enabled()) {
         JournalEntry entry;
-        entry.model = call.request.model;
-        entry.id = call.request.id;
-        entry.traceparent = options.traceparent;
-        if (failure) entry.message = failure->message();
+        const auto start = [](std::string_view text) { return text.substr(0, JournalEntry::kMostText); };
+        entry.model = start(call.request.model);
+        entry.id = start(call.request.id);
+        entry.traceparent = start(options.traceparent);
+        if (failure) entry.message = start(failure->message());
         entry.version = call.served ? call.served->version : 0;
         entry.protocol = protocol;
         entry.code = code;

@@ -14,6 +14,7 @@ from linnet._cli import (
     _call,
     _cluster,
     _compress,
+    _drift,
     _info,
     _inspect,
     _loadtest,
@@ -44,6 +45,7 @@ Served:
   linnet serve model.onnx                                gRPC and HTTP, for clients of Triton and TF Serving
   linnet call model                                      send it a request
   linnet loadtest model --clients 16                     latency and throughput
+  linnet drift model.onnx --data samples.npz             what its inputs look like, to be told when they change
 
 Every command takes --json (for machines) and --help (with examples).
 Exit codes: 0 all is well, 1 the model failed or a check did not pass, 2 the command line is wrong.
@@ -72,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         _serve,
         _call,
         _loadtest,
+        _drift,
         _info,
     ):
         module.add_parser(commands)

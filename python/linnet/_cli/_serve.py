@@ -18,6 +18,7 @@ examples:
   linnet serve models.config                     TF Serving's model config
   linnet serve server.toml                       everything in one file
   linnet serve repository/ --watch 5             take up new versions, without an outage
+  linnet serve digits.onnx --log-requests requests.jsonl --trace http://localhost:4318
   linnet serve digits.onnx --unix /run/linnet.sock --grpc-port none --http-port none
 
 then:
@@ -36,6 +37,13 @@ def _port(text: str) -> int | None:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port (0: any free one; 'none': do not listen)")
     return int(text)
+
+
+def _ratio(text: str) -> float:
+    ratio = _common.share(text)
+    if ratio > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return ratio
 
 
 def add_parser(commands: Any) -> None:
@@ -61,6 +69,15 @@ def add_parser(commands: Any) -> None:
     add("--tls", nargs=2, type=Path, metavar=("CERT", "KEY"), help="PEM files; read again when they change")
     add("--client-ca", type=Path, metavar="PEM", help="with --tls: clients must show a certificate it signed")
     add("--triton-metrics", action="store_true", help="Triton's names on /metrics as well as ours")
+    add("--log-requests", metavar="FILE", help="a line of JSON for each request, without payloads (-: standard output)")
+    add("--log-ratio", type=_ratio, metavar="R", help="share of good requests to log (default: 1)")
+    add("--trace", metavar="URL", help="OpenTelemetry collector (OTLP over HTTP): http://localhost:4318")
+    add(
+        "--trace-ratio",
+        type=_ratio,
+        metavar="R",
+        help="share of requests to trace whose caller does not say (default: 1)",
+    )
     add("-v", "--verbose", action="store_true", help="log more")
     add("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(function=run)
@@ -74,6 +91,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         if getattr(args, name) is not ...:
             settings[name] = getattr(args, name)
     plain = {"host": args.host, "unix_socket": args.unix, "cpus": args.cpus, "drain_seconds": args.drain}
+    plain |= {name: getattr(args, name) for name in ("log_requests", "log_ratio", "trace", "trace_ratio")}
     settings |= {name: value for name, value in plain.items() if value is not None}
     if args.watch is not None and args.explicit:
         raise _common.UsageError("--watch and --explicit exclude each other")

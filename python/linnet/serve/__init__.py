@@ -12,6 +12,7 @@ except ImportError as error:
 from linnet._errors import ServeError
 from linnet.serve._client import Client, Port, ServedModel
 from linnet.serve._config import ConfigError, Configuration, ModelConfig, ServerConfig, Tls
+from linnet.serve._drift import record_reference, save_reference
 from linnet.serve._server import Server
 
 del _grpc_package
@@ -27,4 +28,6 @@ __all__ = [
     "Server",
     "ServerConfig",
     "Tls",
+    "record_reference",
+    "save_reference",
 ]

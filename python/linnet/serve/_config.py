@@ -171,6 +171,15 @@ class ServerConfig:
     """Ready means that every model is; otherwise that loading has ended."""
     allow_labels_for_absent_versions: bool = False
     triton_metrics: bool = False
+    """/metrics has Triton's names as well."""
+    log_requests: str = ""
+    """A file that gets a line of JSON for each request; "-": standard output; empty: none."""
+    log_ratio: float = 1.0
+    """The share of good requests that are logged; those that failed always are."""
+    trace: str = ""
+    """Where OpenTelemetry traces go, by OTLP over HTTP: ``http://localhost:4318``; empty: nowhere."""
+    trace_ratio: float = 1.0
+    """The share of requests that are traced when their caller does not say whether."""
 
 
 @dataclass(frozen=True)

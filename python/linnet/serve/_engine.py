@@ -19,6 +19,9 @@ class Served(Protocol):
     def set_reference(self, sketches: list[dict[str, Any]], window: int = ...) -> None:
         """What its inputs and outputs are compared with."""
 
+    def drift(self) -> list[dict[str, Any]]:
+        """How far they have moved, by tensor."""
+
 
 MakeServed = Callable[..., Served]
 """Makes one from a session, a name, a version and limits: the class `linnet._core.serve.Served`."""

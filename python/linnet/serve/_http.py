@@ -30,6 +30,15 @@ _PREDICT = re.compile(
 _WORTH_COMPRESSING = 1024
 _JSON_SIZE = "Inference-Header-Content-Length"
 
+# A page may use what comes from here, and nothing else; nobody may frame it.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
 # (method, path, body) -> (status, type of content, content); None when the path is not theirs.
 Control = Callable[[str, str, bytes], tuple[int, str, bytes] | None]
 
@@ -152,7 +161,7 @@ class HttpTransport:
         if answer is None:
             return _error(404, f"there is nothing at {method} {path}")
         status, content_type, content = answer
-        return web.Response(status=status, body=content, headers={"Content-Type": content_type})
+        return web.Response(status=status, body=content, headers={"Content-Type": content_type, **_HEADERS})
 
 
 def _compress(response: web.Response, accepted: str) -> web.Response:

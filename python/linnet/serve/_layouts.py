@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from linnet.serve import _manifest, _pbtxt
+from linnet.serve import _drift, _manifest, _pbtxt
 from linnet.serve._config import ConfigError, Configuration, ModelConfig, check_name
 from linnet.serve._toml import read_toml
 
@@ -153,7 +153,8 @@ def _file_version(path: Path) -> VersionFiles | None:
 
 def _belongs(entry: os.DirEntry[str], model: Path) -> bool:
     data = (".data", "_data", ".bin", ".weights")
-    return entry.name.startswith(model.stem) and entry.name.endswith(data) and entry.is_file()
+    drift = entry.name == model.stem + _drift.FILE_SUFFIX
+    return (drift or (entry.name.startswith(model.stem) and entry.name.endswith(data))) and entry.is_file()
 
 
 def _folder_version(version: int, folder: Path, filename: str) -> VersionFiles:

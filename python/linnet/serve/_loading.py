@@ -79,9 +79,7 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
             trial.verify()
             max_batch, reason = _batching(config, trial)
             trial.warm(max_batch)
-            sketches = None
-            if config.drift_reference is not None:
-                sketches = _drift.reference(config.drift_reference, session, trial.run)
+            reference = _reference(config, files, session, trial)
     except (ConfigError, _manifest.ManifestError, _errors.LinnetError, OSError, MemoryError) as error:
         raise LoadError(str(error) or type(error).__name__) from error
     served = make(
@@ -99,8 +97,8 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         weight=config.weight,
         default_timeout_us=config.timeout_us,
     )
-    if sketches is not None:
-        served.set_reference(sketches)
+    if reference is not None:
+        served.set_reference(reference["tensors"], reference["window"])
     return Loaded(
         config=config,
         files=files,
@@ -124,6 +122,21 @@ def _open(config: ModelConfig, files: VersionFiles, quiet: Quiet) -> _core.Sessi
         session = _core.Session(files.model, options)
     check_ports(config, session.inputs(), session.outputs())
     return session
+
+
+def _reference(
+    config: ModelConfig, files: VersionFiles, session: _core.Session, trial: Trial
+) -> _drift.Reference | None:
+    """What inputs and outputs are compared with: as configured, or what lies beside the model."""
+    assert files.model is not None
+    place = config.drift_reference
+    if place is None:
+        place = files.folder / _drift.FOLDER_NAME
+        if config.layout == "file":
+            place = files.model.with_suffix(_drift.FILE_SUFFIX)
+        if not place.exists():
+            return None
+    return _drift.reference(place, session, trial.run)
 
 
 def check_ports(config: ModelConfig, inputs: Sequence[_core.Port], outputs: Sequence[_core.Port]) -> None:

@@ -33,6 +33,15 @@ _DRAIN_POLL = 0.02
 _LOOK_AGAIN = 0.05
 
 
+@dataclasses.dataclass(frozen=True)
+class LoadCounts:
+    """How loading a model's versions went so far."""
+
+    good: int = 0
+    bad: int = 0
+    last_good: bool = True
+
+
 class Repository:
     """The models of a server.
 
@@ -52,6 +61,7 @@ class Repository:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._models: dict[str, Model] = {}
         self._problems: dict[str, str] = {}
+        self._load_counts: dict[str, LoadCounts] = {}
         self._retired: dict[int, tuple[Model, Loaded]] = {}
         self._looks: dict[str, float] = {}
         """When files of models may have settled, by model."""
@@ -106,6 +116,10 @@ class Repository:
         if view is None:
             raise ServeError(Code.NOT_FOUND, f"unknown model '{name}'")
         return view
+
+    def load_counts(self, name: str) -> LoadCounts:
+        """How loading versions of a model went so far."""
+        return self._load_counts.get(name, LoadCounts())
 
     @property
     def ready(self) -> bool:
@@ -242,8 +256,15 @@ class Repository:
                 )
 
     def load_version(self, config: ModelConfig, files: VersionFiles) -> Loaded:
-        self.admit(files)
-        return _loading.load(config, files, self._make_served, self._terminate)
+        counts = self.load_counts(config.name)
+        try:
+            self.admit(files)
+            loaded = _loading.load(config, files, self._make_served, self._terminate)
+        except LoadError:
+            self._load_counts[config.name] = LoadCounts(counts.good, counts.bad + 1, False)
+            raise
+        self._load_counts[config.name] = LoadCounts(counts.good + 1, counts.bad, True)
+        return loaded
 
     # The loader's thread.
 
@@ -332,6 +353,7 @@ class Repository:
         for name in [name for name in self._models if name not in found.models and name not in found.problems]:
             log.info("%s: is gone from the repository", name)
             self._models.pop(name).unload()
+            self._load_counts.pop(name, None)
             self.engine.remove_model(name)
             self._looks.pop(name, None)
         self._problems = found.problems

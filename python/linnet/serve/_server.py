@@ -19,8 +19,11 @@ from linnet.serve._config import ConfigError, Configuration, ServerConfig
 from linnet.serve._control import Control
 from linnet.serve._grpc import GrpcTransport, Methods
 from linnet.serve._http import HttpTransport
+from linnet.serve._metrics import Metrics
 from linnet.serve._repository import Repository
+from linnet.serve._status import Status
 from linnet.serve._tls import Certificates
+from linnet.serve._watch import Watch
 
 log = logging.getLogger("linnet.serve")
 
@@ -53,6 +56,10 @@ class Server:
         self.engine = _core.Engine(self.config.cpus)
         self.repository = Repository(self.configuration, self.engine, _core.Served)
         self.control = Control(self.repository, "linnet", get_version_string())
+        self.watch = Watch(self.config, self.engine)
+        self._metrics = Metrics(self.repository, [self.watch], self.config.triton_metrics)
+        self._addresses: dict[str, str] = {}
+        self._status = Status(self.repository, self._metrics, self._addresses, self.config.cpus)
         self.grpc_address = ""
         """``host:port`` that gRPC clients connect to; empty: none."""
         self.admin_address = ""
@@ -75,6 +82,7 @@ class Server:
             OSError: an address is in use.
         """
         try:
+            self.watch.open()
             self._listen()
         except BaseException:
             self._close(0.0)
@@ -93,7 +101,8 @@ class Server:
         self._close(0.0 if self._hurry.is_set() else self.config.exit_seconds)
 
     def run(self) -> None:
-        """Waits for SIGTERM or SIGINT, and stops with the setting ``drain_seconds``; a second signal stops at once."""
+        """Waits for SIGTERM or SIGINT, and stops with the setting ``drain_seconds``; a second signal stops at once.
+        SIGHUP opens the request log anew."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self._asked_to_stop.is_set():
@@ -101,6 +110,7 @@ class Server:
             self._asked_to_stop.set()
 
         former = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        former[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: self.watch.reopen())
         try:
             while not self._asked_to_stop.wait(3600):
                 pass
@@ -139,17 +149,29 @@ class Server:
             self._http = HttpTransport(self.engine, self._answer_http, max_body_bytes=config.max_message_bytes, tls=tls)
             port = self._http.listen(config.host, config.http_port)
             self.http_address = f"{'https' if tls else 'http'}://{_join(config.host, port)}"
+        self._addresses |= {
+            "gRPC": self.grpc_address,
+            "gRPC, Unix socket": f"unix:{config.unix_socket.resolve()}" if config.unix_socket else "",
+            "HTTP": self.http_address,
+            "administration": self.admin_address,
+        }
         for transport in self._grpc:
             transport.start()
 
     def _transport(self, methods: Methods, inference: bool = True) -> GrpcTransport:
-        return GrpcTransport(self.engine, methods, inference=inference, max_message_bytes=self.config.max_message_bytes)
+        return GrpcTransport(
+            self.engine,
+            methods,
+            inference=inference,
+            max_message_bytes=self.config.max_message_bytes,
+            traced=self.watch.wanted,
+        )
 
     def _answer_http(self, method: str, path: str, body: bytes) -> tuple[int, str, bytes] | None:
         if method in ("GET", "HEAD") and path.split("?")[0] == "/metrics":
-            text = self.engine.metrics(self.config.triton_metrics)
+            text = self.engine.metrics(self.config.triton_metrics) + self._metrics.render()
             return 200, "text/plain; version=0.0.4; charset=utf-8", text.encode()
-        return self.control.rest(method, path, body)
+        return self._status.answer(method, path) or self.control.rest(method, path, body)
 
     def _close(self, grace_s: float) -> None:
         until = time.monotonic() + grace_s
@@ -161,6 +183,7 @@ class Server:
         for closer in closers:
             closer.join(max(0.0, until - time.monotonic()) + 5.0)
         self.repository.stop()
+        self.watch.close()
         if self._certificates is not None:
             self._certificates.stop()
         if self.config.unix_socket is not None:

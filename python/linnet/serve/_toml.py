@@ -105,6 +105,16 @@ class _Table:
             self.refuse(key, "is empty")
         return self._file.parent / Path(text).expanduser()
 
+    def file(self, key: str, value: Any) -> str:
+        """A path, or "-"."""
+        return "-" if value == "-" else str(self.path(key, value))
+
+    def share(self, key: str, value: Any) -> float:
+        share = self.number(key, value)
+        if share > 1:
+            self.refuse(key, f"{value!r} is no share from 0 to 1")
+        return share
+
     def paths(self, key: str, value: Any) -> tuple[Path, ...]:
         values = value if isinstance(value, list) else [value]
         return tuple(self.path(key, one) for one in values)
@@ -178,6 +188,10 @@ def _server(table: _Table) -> ServerConfig:
             "allow_labels_for_absent_versions", plain.allow_labels_for_absent_versions, table.flag
         ),
         triton_metrics=table.take("triton_metrics", plain.triton_metrics, table.flag),
+        log_requests=table.take("log_requests", plain.log_requests, table.file),
+        log_ratio=table.take("log_ratio", plain.log_ratio, table.share),
+        trace=table.take("trace", plain.trace, table.text),
+        trace_ratio=table.take("trace_ratio", plain.trace_ratio, table.share),
     )
     table.done()
     if config.control not in CONTROLS:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from linnet._core import serve as _core
+from linnet._core.serve import Engine
 
 log = logging.getLogger("linnet.serve")
 
@@ -72,7 +72,7 @@ class Journal:
     """Reads finished requests while it is open. The engine keeps the last 65536 in between; older ones are lost, and
     counted in `lost`."""
 
-    def __init__(self, engine: _core.Engine, sinks: Sequence[Sink]) -> None:
+    def __init__(self, engine: Engine, sinks: Sequence[Sink]) -> None:
         self.lost = 0
         self._engine = engine
         self._sinks = sinks

@@ -52,8 +52,8 @@ py::dict port_dict(const PortInfo& port) {
 }
 
 py::list run(Session& session, const py::dict& feeds, const py::object& output_names,
-             const std::shared_ptr<std::atomic<bool>>& terminate, int64_t time_limit_ms,
-             const py::object& destinations) {
+             const std::shared_ptr<std::atomic<bool>>& terminate, int64_t time_limit_ms, const py::object& destinations,
+             int threads) {
     std::vector<py::object> kept;
     std::vector<std::pair<std::string, Value>> values = to_feeds(feeds, session, kept);
     std::vector<std::string> wanted;
@@ -80,6 +80,7 @@ py::list run(Session& session, const py::dict& feeds, const py::object& output_n
     RunOptions options;
     options.terminate = terminate;
     options.time_limit = std::chrono::milliseconds(time_limit_ms);
+    options.threads = threads;
     std::vector<Value> results;
     {
         py::gil_scoped_release release;
@@ -170,7 +171,7 @@ void bind_session(py::module_& m) {
              })
         .def_property_readonly("threads", &Session::threads)
         .def("run", &run, py::arg("feeds"), py::arg("output_names") = py::none(), py::arg("terminate") = nullptr,
-             py::arg("time_limit_ms") = 0, py::arg("destinations") = py::none())
+             py::arg("time_limit_ms") = 0, py::arg("destinations") = py::none(), py::arg("threads") = 0)
         .def(
             "dump", [](const Session& s, const std::string& stage) { return readable(s.dump(stage)); },
             py::arg("stage") = "lower")

@@ -115,6 +115,16 @@ py::tuple entry_tuple(const JournalEntry& e) {
                           e.batch, e.bytes_in, e.bytes_out);
 }
 
+// The last owner of a version frees a model's weights, which takes milliseconds: never with the interpreter's lock.
+void drop(Served* served) {
+    if (PyGILState_Check()) {
+        py::gil_scoped_release release;
+        delete served;
+    } else {
+        delete served;
+    }
+}
+
 void bind_served(py::module_& m) {
     py::class_<Served, std::shared_ptr<Served>>(m, "Served")
         .def(py::init([](std::shared_ptr<Session> session, std::string name, int64_t version, int64_t max_batch,
@@ -132,7 +142,8 @@ void bind_served(py::module_& m) {
                  limits.default_priority = default_priority;
                  limits.weight = weight;
                  limits.default_timeout = std::chrono::microseconds(default_timeout_us);
-                 return std::make_shared<Served>(std::move(session), std::move(name), version, limits);
+                 return std::shared_ptr<Served>(new Served(std::move(session), std::move(name), version, limits),
+                                                &drop);
              }),
              py::arg("session"), py::arg("name"), py::arg("version"), py::kw_only(), py::arg("max_batch") = 1,
              py::arg("refuse_larger") = false, py::arg("queue_delay_us") = 0, py::arg("instances") = 0,

@@ -206,8 +206,6 @@ Tensor tensor_of_contents(DType dtype, const Input& input) {
     if (count > static_cast<int64_t>(input.contents.size()))
         refuse(Code::invalid_argument, "'contents' are too short for the ", count, " elements of shape ",
                shape_text(input.shape));
-    if (dtype == DType::string && count > kMostStrings)
-        refuse(Code::invalid_argument, count, " BYTES elements are more than the ", kMostStrings, " allowed");
     Tensor tensor = Tensor::allocate(dtype, input.shape);
     Filler filler(tensor, list);
     Cursor in(input.contents);
@@ -245,6 +243,7 @@ Request decode(Bytes bytes) {
                " inputs: each input needs one, in the same order");
     request.raw = true;
     request.inputs.reserve(message.inputs.size());
+    int64_t strings = 0;
     for (size_t i = 0; i < message.inputs.size(); ++i) {
         Input& input = message.inputs[i];
         Tensor tensor = naming("input", input.name, [&] {
@@ -255,6 +254,7 @@ Request decode(Bytes bytes) {
             if (dtype == DType::undefined)
                 refuse(Code::invalid_argument, "no datatype is called ", in_quotes(input.datatype));
             request.raw = request.raw && !input.typed;
+            count_strings(strings, dtype, input.shape);
             return raw ? tensor_of_raw(dtype, input.shape, message.raw[i]) : tensor_of_contents(dtype, input);
         });
         request.inputs.push_back({std::move(input.name), std::move(tensor)});

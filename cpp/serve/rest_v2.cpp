@@ -218,8 +218,12 @@ Request decode(Bytes body, int64_t json_size) {
     for (size_t i = 0; i < request.outputs.size(); ++i)
         if (!says_binary[i]) request.outputs[i].binary = request.binary_outputs;
     request.inputs.reserve(inputs.size());
+    int64_t strings = 0;
     for (Input& input : inputs) {
-        Tensor tensor = naming("input", input.name, [&] { return tensor_of(input, binary ? &after : nullptr); });
+        Tensor tensor = naming("input", input.name, [&] {
+            count_strings(strings, input.dtype, input.shape);
+            return tensor_of(input, binary ? &after : nullptr);
+        });
         request.inputs.push_back({std::move(input.name), std::move(tensor)});
     }
     if (!after.empty()) refuse(Code::invalid_argument, after.size(), " bytes follow after those of the last input");

@@ -93,13 +93,12 @@ void Scheduler::admit(Job& job) {
     if (job.deadline == Clock::time_point::max()) return;
     const double left = static_cast<double>(nanoseconds(job.deadline - Clock::now()).count());
     if (left <= 0) refuse(Code::deadline_exceeded, "the deadline has passed");
-    if (queue.row_ns <= 0) return;
-    double needed = queue.row_ns * static_cast<double>(job.rows);
-    if (queue.requests > 0 || queue.running > 0) {
-        // Half of the run under way, what waits, and the run that this request will be part of.
-        needed = queue.row_ns * static_cast<double>(queue.rows) + queue.run_ns * 0.5 +
-                 std::max(queue.run_ns, queue.row_ns * static_cast<double>(job.rows));
-    }
+    // A request that finds the model idle is tried whatever is expected: so an estimate that is wrong is found out.
+    job.tried_ = queue.requests == 0 && queue.running == 0;
+    if (job.tried_ || queue.row_ns <= 0) return;
+    // Half of the run under way, what waits, and the run that this request will be part of.
+    const double needed = queue.row_ns * static_cast<double>(queue.rows) + queue.run_ns * 0.5 +
+                          std::max(queue.run_ns, queue.row_ns * static_cast<double>(job.rows));
     if (needed > left)
         refuse(Code::deadline_exceeded, "the deadline in ", milliseconds(left), " cannot be met: model '", served.name,
                "' would need about ", milliseconds(needed));
@@ -177,6 +176,16 @@ int Scheduler::threads_for(const Served& served, int64_t rows, Clock::time_point
     return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(most, fair)));
 }
 
+// Whether a request that waits would get its answer after its deadline, as part of the next run.
+bool Scheduler::too_late(const Job& job, Clock::time_point now) const {
+    if (job.deadline == Clock::time_point::max()) return false;
+    if (job.tried_) return now >= job.deadline;
+    const Queue& queue = job.served->queue;
+    const int64_t together = queue.separable ? std::min(queue.rows, job.served->limits.max_batch) : 1;
+    const double run = queue.row_ns * static_cast<double>(std::max(job.rows, together));
+    return now + nanoseconds(static_cast<int64_t>(run)) > job.deadline;
+}
+
 // The next batch of the version's queue; those that can no longer be in time are sent back.
 std::vector<Job*> Scheduler::gather(Served& served, Clock::time_point now) {
     Queue& queue = served.queue;
@@ -184,15 +193,14 @@ std::vector<Job*> Scheduler::gather(Served& served, Clock::time_point now) {
     std::vector<Job*> batch;
     int64_t rows = 0;
     bool single = true;  // every request has one row
-    const auto soonest = now + nanoseconds(static_cast<int64_t>(queue.row_ns));
     for (auto& [level, jobs] : queue.levels) {
         for (auto it = jobs.begin(); it != jobs.end();) {
             Job& job = **it;
-            if (soonest > job.deadline || (job.cancel && job.cancel->is_set())) {
+            const bool late = too_late(job, now);
+            if (late || (job.cancel && job.cancel->is_set())) {
                 take_out(job);
                 it = jobs.erase(it);
-                if (soonest > job.deadline)
-                    finish(job, Failure(Code::deadline_exceeded, "the deadline passed in the queue"));
+                if (late) finish(job, Failure(Code::deadline_exceeded, "the deadline passed in the queue"));
                 else finish(job, Failure(Code::cancelled, "the call was cancelled"));
                 continue;
             }

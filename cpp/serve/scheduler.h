@@ -53,6 +53,7 @@ struct Job {
     friend class Cancel;
     enum class State { waiting, leading, running, done };
     State state_ = State::waiting;
+    bool tried_ = false;       // whatever is expected of it
     int threads_ = 0;          // to lead with
     std::vector<Job*> batch_;  // to lead; itself first
     std::optional<Failure> failure_;
@@ -79,6 +80,7 @@ class Scheduler {
     void dispatch(const Job* here);
     bool may_run(const Served& served, Clock::time_point now) const;
     int share(const Served& served, Clock::time_point now) const;
+    bool too_late(const Job& job, Clock::time_point now) const;
     int threads_for(const Served& served, int64_t rows, Clock::time_point now) const;
     std::vector<Job*> gather(Served& served, Clock::time_point now);
     void wait(Job& job, Lock& lock);

@@ -41,8 +41,6 @@ Tensor strings_of_raw(const Shape& shape, Bytes bytes) {
     if (count > static_cast<int64_t>(bytes.size() / 4))
         refuse(Code::invalid_argument, bytes.size(), " bytes are too few for ", count,
                " BYTES elements, each of which ", "begins with its length in 4 bytes");
-    if (count > kMostStrings)
-        refuse(Code::invalid_argument, count, " BYTES elements are more than the ", kMostStrings, " allowed");
     Tensor tensor = Tensor::allocate(DType::string, shape);
     const std::byte* at = bytes.data();
     const std::byte* const end = at + bytes.size();
@@ -98,6 +96,15 @@ Tensor classify(const Tensor& tensor, int64_t classes, const Read& read) {
 
 void check_distinct(const std::vector<NamedTensor>& tensors) { refuse_twice(tensors, "input"); }
 void check_distinct(const std::vector<WantedOutput>& outputs) { refuse_twice(outputs, "output"); }
+
+void count_strings(int64_t& total, DType dtype, const Shape& shape) {
+    if (dtype != DType::string) return;
+    const int64_t count = element_count(shape);
+    if (count > kMostStrings - total)
+        refuse(Code::invalid_argument, count, " texts", total ? " after those before" : "", " are more than the ",
+               kMostStrings, " that a request may have");
+    total += count;
+}
 
 Tensor view_or_copy(DType dtype, const Shape& shape, Bytes bytes) {
     const size_t size = dtype_size(dtype);

@@ -29,6 +29,9 @@ auto naming(const char* what, std::string_view name, Fn&& work) {
 void check_distinct(const std::vector<NamedTensor>& tensors);
 void check_distinct(const std::vector<WantedOutput>& outputs);
 
+// Counts the elements of a request's text tensors, before there is memory for them: `total` is of those before.
+void count_strings(int64_t& total, DType dtype, const Shape& shape);
+
 // The tensor whose elements (no text) are exactly `bytes`: a view where they are aligned, a copy otherwise.
 Tensor view_or_copy(DType dtype, const Shape& shape, Bytes bytes);
 // The tensor in the protocol's raw form; BYTES elements begin with their length in four bytes.

@@ -158,8 +158,6 @@ class Filler {
           element_(static_cast<int64_t>(dtype == DType::string ? sizeof(std::string) : dtype_size(dtype))),
           count_(element_count(shape)),
           padding_(padding) {
-        if (dtype == DType::string && count_ > kMostStrings)
-            refuse(Code::invalid_argument, count_, " texts are more than the ", kMostStrings, " allowed");
         // An element takes a byte at least: what is missing for sure is known before memory is asked for.
         check_padding(count_ - static_cast<int64_t>(proto.size()), element_);
         tensor_ = Tensor::allocate(dtype, shape);
@@ -275,7 +273,13 @@ class Filler {
     Tensor tensor_;
 };
 
-Tensor tensor_of_proto(Bytes proto, int64_t& padding) {
+// What the inputs of one request take together.
+struct Taken {
+    int64_t padding = kMostPaddedBytes;  // left
+    int64_t strings = 0;
+};
+
+Tensor tensor_of_proto(Bytes proto, Taken& taken) {
     Head head;
     Cursor in(proto);
     parse(in, head);
@@ -283,7 +287,8 @@ Tensor tensor_of_proto(Bytes proto, int64_t& padding) {
     if (dtype == DType::undefined)
         refuse(Code::invalid_argument, "its dtype is number ", head.dtype, ", which is not supported");
     if (head.shape.unknown_rank) refuse(Code::invalid_argument, "its shape has no rank");
-    if (head.content.empty()) return Filler(dtype, head.shape.sizes, proto, padding).fill(proto);
+    count_strings(taken.strings, dtype, head.shape.sizes);
+    if (head.content.empty()) return Filler(dtype, head.shape.sizes, proto, taken.padding).fill(proto);
     if (dtype == DType::string) refuse(Code::invalid_argument, "text is expected in string_val, not in tensor_content");
     return view_or_copy(dtype, head.shape.sizes, head.content);
 }
@@ -298,13 +303,13 @@ Request decode(Bytes bytes) {
     named.reserve(message.inputs.size());
     for (const Named& input : message.inputs) named.push_back(&input);
     std::stable_sort(named.begin(), named.end(), [](const Named* a, const Named* b) { return a->name < b->name; });
-    int64_t padding = kMostPaddedBytes;
+    Taken taken;
     request.inputs.reserve(named.size());
     for (size_t i = 0; i < named.size(); ++i) {
         if (i + 1 < named.size() && named[i]->name == named[i + 1]->name) continue;
         const Named& input = *named[i];
         request.inputs.push_back(
-            {input.name, naming("input", input.name, [&] { return tensor_of_proto(input.value, padding); })});
+            {input.name, naming("input", input.name, [&] { return tensor_of_proto(input.value, taken); })});
     }
     check_distinct(request.outputs);
     return std::move(request);

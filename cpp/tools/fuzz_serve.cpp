@@ -1,14 +1,18 @@
-// A libFuzzer target (CMake option LINNET_FUZZ, Clang): any bytes on any of the server's wires give a request or a
-// Failure, and a request can be answered with its own tensors. The first byte says which wire, the second how long the
-// JSON before raw tensors is. Seeds: tests/serve/make_fuzz_seeds.py.
+// libFuzzer targets (CMake option LINNET_FUZZ, Clang), one for each of the server's wires: fuzz_oip, fuzz_tensorflow,
+// fuzz_rest_v2 and fuzz_rest_v1. Any bytes give a request or a Failure, and a request can be answered with its own
+// tensors. On the REST wires the first byte is not the request's: it says how long the JSON before raw tensors is (in
+// fours; 0: all is JSON), or which inputs the model has (0: all). Seeds: tests/serve/make_fuzz_seeds.py.
 //
-//   build-fuzz/fuzz_serve -max_len=4096 -rss_limit_mb=2048 corpus/
+//   build-fuzz/fuzz_oip -max_len=4096 -rss_limit_mb=2048 corpus/oip
 #include "serve/codecs.h"
 
 namespace {
 
 using namespace linnet;
 using namespace linnet::serve;
+
+enum class Wire { oip, tensorflow, rest_v2, rest_v1 };
+constexpr Wire kWire = Wire::LINNET_FUZZ_WIRE;
 
 const std::vector<PortInfo>& ports() {
     static const std::vector<PortInfo> list = [] {
@@ -41,19 +45,21 @@ uint64_t touched(const Tensor& tensor) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    if (size < 2) return 0;
-    const uint8_t wire = data[0] % 6;
-    const Bytes body = std::as_bytes(std::span(data + 2, size - 2));
-    const auto json_size = static_cast<int64_t>(data[1]) * 4;
+    const Bytes bytes = std::as_bytes(std::span(data, size));
+    if (kWire != Wire::oip && kWire != Wire::tensorflow && bytes.empty()) return 0;
     try {
         Request request;
-        switch (wire) {
-            case 0: request = decode_oip(body); break;
-            case 1: request = decode_tensorflow(body); break;
-            case 2: request = decode_rest_v2(body, -1); break;
-            case 3: request = decode_rest_v2(body, json_size); break;
-            case 4: request = decode_rest_v1(body, ports()); break;
-            default: request = decode_rest_v1(body, std::span(ports()).subspan(data[1] % ports().size(), 1)); break;
+        switch (kWire) {
+            case Wire::oip: request = decode_oip(bytes); break;
+            case Wire::tensorflow: request = decode_tensorflow(bytes); break;
+            case Wire::rest_v2:
+                request = decode_rest_v2(bytes.subspan(1), data[0] ? static_cast<int64_t>(data[0]) * 4 : -1);
+                break;
+            case Wire::rest_v1: {
+                const std::span<const PortInfo> all = ports();
+                request = decode_rest_v1(bytes.subspan(1), data[0] ? all.subspan(data[0] % all.size(), 1) : all);
+                break;
+            }
         }
         uint64_t sum = 0;
         Answer answer;
@@ -63,10 +69,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             answer.outputs.push_back(input);
         }
         int64_t header = -1;
-        const Pieces pieces = wire == 0   ? encode_oip_stream(request, answer)
-                              : wire == 1 ? encode_tensorflow(request, answer)
-                              : wire <= 3 ? encode_rest_v2(request, answer, header)
-                                          : encode_rest_v1(request, answer);
+        const Pieces pieces = kWire == Wire::oip          ? encode_oip_stream(request, answer)
+                              : kWire == Wire::tensorflow ? encode_tensorflow(request, answer)
+                              : kWire == Wire::rest_v2    ? encode_rest_v2(request, answer, header)
+                                                          : encode_rest_v1(request, answer);
         std::vector<std::byte> joined(pieces.size());
         pieces.copy_to(joined.data());
         static volatile uint64_t sink;

@@ -1,6 +1,7 @@
-"""Writes seeds for the fuzz target of the server's codecs: ``python tests/serve/make_fuzz_seeds.py FOLDER``.
+"""Writes seeds for the fuzz targets of the server's codecs: ``python tests/serve/make_fuzz_seeds.py FOLDER``.
 
-A seed is a byte for the wire, a byte for the length of the JSON before raw tensors (in fours), and a request.
+Each wire has a folder of its own inside that one. What the first byte of the REST wires' seeds means is said in
+cpp/tools/fuzz_serve.cpp.
 """
 
 from __future__ import annotations
@@ -125,15 +126,18 @@ def rest_v1() -> Iterator[bytes]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    seeds = [b"\0\0" + body for body in oip()] + [b"\1\0" + body for body in tensorflow()]
-    seeds += [b"\2\0" + body for body in rest_v2()]
-    seeds += [bytes([3, size]) + body for size, body in rest_v2_binary()]
-    seeds += [bytes([wire, which]) + body for body in rest_v1() for wire, which in ((4, 0), (5, 0), (5, 1), (5, 2))]
-    for i, seed in enumerate(seeds):
-        (folder / f"seed{i:03}").write_bytes(seed)
-    print(f"{len(seeds)} seeds in {folder}")
+    seeds = {
+        "oip": list(oip()),
+        "tensorflow": list(tensorflow()),
+        "rest_v2": [b"\0" + body for body in rest_v2()] + [bytes([size]) + body for size, body in rest_v2_binary()],
+        "rest_v1": [bytes([which]) + body for body in rest_v1() for which in range(6)],
+    }
+    for wire, bodies in seeds.items():
+        folder = Path(sys.argv[1]) / wire
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, body in enumerate(bodies):
+            (folder / f"seed{i:03}").write_bytes(body)
+        print(f"{len(bodies)} seeds in {folder}")
 
 
 if __name__ == "__main__":

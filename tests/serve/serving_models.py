@@ -146,3 +146,9 @@ def mlp(path: Path) -> Path:
     ]
     inputs = [("x", TensorProto.FLOAT, ["n", 40])]
     return save(path, nodes, inputs, [("probabilities", TensorProto.FLOAT, ["n", 10])], initializers)
+
+
+def square(path: Path) -> Path:
+    """x [n, k, k] -> y [n, k, k]: x times x; the cost of a row grows with k."""
+    port = (TensorProto.FLOAT, ["n", "k", "k"])
+    return save(path, [helper.make_node("MatMul", ["x", "x"], ["y"])], [("x", *port)], [("y", *port)])

@@ -287,6 +287,10 @@ def test_limits() -> None:
     for i in range(4097):
         made.parameters[str(i)].bool_param = True
     refused(INVALID_ARGUMENT, "more than 4096 parameters", "oip", made.SerializeToString())
+    made = one("BYTES", (1,))
+    made.inputs[0].shape[:] = [2**22 + 1]
+    made.raw_input_contents[0] = bytes(4 * (2**22 + 1))
+    refused(INVALID_ARGUMENT, "4194305 texts are more than the 4194304", "oip", made.SerializeToString())
     long = one()
     long.inputs[0].name, long.inputs[0].datatype = "ü" * 2000, "X"
     with pytest.raises(ValueError) as caught:

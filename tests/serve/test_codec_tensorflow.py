@@ -259,6 +259,13 @@ def test_elements_left_out_are_limited_in_all_inputs_together() -> None:
     refused(INVALID_ARGUMENT, "input 'x': the shape has 5000", "tensorflow", made.SerializeToString())
 
 
+def test_texts_are_counted_in_all_inputs_together() -> None:
+    made = make({"a": np.array([b"1", b"2", b"3"], object)})
+    made.inputs["b"].dtype = 7
+    set_shape(made.inputs["b"], (2**22 - 2,))
+    refused(INVALID_ARGUMENT, "input 'b': 4194302 texts after those before", "tensorflow", made.SerializeToString())
+
+
 def test_limits() -> None:
     made = make({"x": np.zeros((1,) * 33, np.float32)})
     refused(INVALID_ARGUMENT, "more than 32 dimensions", "tensorflow", made.SerializeToString())

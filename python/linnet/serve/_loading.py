@@ -227,9 +227,9 @@ class Trial:
         self._samples = _feeds.samples(config, session.inputs())
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
-        """One run; every output must come."""
+        """One run, on this thread alone: what serves keeps the pool's workers."""
         with background():
-            return self._session.run(feeds, None, self._terminate, _RUN_LIMIT_MS)
+            return self._session.run(feeds, None, self._terminate, _RUN_LIMIT_MS, None, 1)
 
     def verify(self) -> None:
         """Runs the samples, or zeros where there are none.

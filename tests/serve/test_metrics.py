@@ -255,6 +255,28 @@ def test_dashboard_and_alerts_ask_for_what_is_there(watched: linnet.serve.Server
         assert code in _request_log._NAMES.values()
 
 
+def test_the_page_of_documentation_names_them_all(watched: linnet.serve.Server) -> None:
+    page = (DEPLOY.parent / "docs" / "operate.md").read_text()
+    told = set(re.findall(r"`((?:linnet|nv)_[a-z0-9_]+[a-z])`", page)) - {"linnet_trace_spans"}
+    text = scrape(watched)
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+    assert {n for n in told - kinds.keys() if not n.startswith("linnet_trace_")} == set()
+    assert {n for n in kinds if n.startswith("linnet_")} - told == set()
+    for name, kind in re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.M):
+        assert kinds[name] == kind, name
+
+
+def test_commands_of_the_documentation_are_commands() -> None:
+    from linnet._cli import _parser
+
+    page = (DEPLOY.parent / "docs" / "operate.md").read_text()
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S))
+    commands = [line.split("#")[0].split() for line in blocks.splitlines() if line.startswith("linnet ")]
+    assert len(commands) > 7
+    for words in commands:
+        _parser().parse_args(words[1:])
+
+
 def test_panels_do_not_overlap() -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in json.loads((DEPLOY / "grafana.json").read_text())["panels"]:

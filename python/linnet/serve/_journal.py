@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -13,8 +14,9 @@ from linnet._core.serve import Engine
 log = logging.getLogger("linnet.serve")
 
 _SECONDS = 0.2
-_CHUNK = 256
-"""Entries taken at a time: the interpreter's lock is held while they are made."""
+_CHUNK = 16
+"""Entries taken at a time. Between two chunks the interpreter's lock is left to requests."""
+_PAUSE = 0.0002
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
@@ -106,3 +108,5 @@ class Journal:
                     sink.write(entries)
                 except Exception:  # neither a full disk nor a bug there may end the other one
                     log.exception("%s failed", type(sink).__name__)
+            if full:
+                time.sleep(_PAUSE)

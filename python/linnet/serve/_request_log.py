@@ -17,7 +17,7 @@ from linnet.serve._journal import Entry, caller_of
 
 log = logging.getLogger("linnet.serve")
 
-_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+_NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 def code_name(code: int) -> str:

@@ -165,8 +165,8 @@ class HttpTransport:
 
 
 def _compress(response: web.Response, accepted: str) -> web.Response:
-    """Compresses an inference's answer where the client takes that. (Other answers are sent as they are: Triton's client
-    says for all of them that it takes gzip, and cannot read it.)"""
+    """Compresses an inference's answer where the client takes that. (Other answers are sent as they are: Triton's
+    client says for all of them that it takes gzip, and cannot read it.)"""
     body = response.body
     if not isinstance(body, bytes) or len(body) < _WORTH_COMPRESSING:
         return response

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linnet import _core, _errors
+from linnet.serve import _drift
 
 NAME = "manifest.json"
 _PART = ".publish-"
@@ -106,7 +107,8 @@ def digest(path: Path) -> Entry:
 def publish(
     model: Path, destination: Path, version: int | None = None, data: Iterable[Path] = (), verify: bool = True
 ) -> Path:
-    """Adds a version to a model's folder; servers that watch it see the whole version or none of it.
+    """Adds a version to a model's folder; servers that watch it see the whole version or none of it. The model's
+    reference for drift (`linnet.serve.record_reference`) is taken along when it lies beside it.
 
     Args:
         model: an ONNX file. Files beside it whose names it mentions (external data) are taken along.
@@ -132,6 +134,9 @@ def publish(
         files = {"model.onnx": model}
         for path in [*_mentioned(model), *data]:
             files[path.resolve().relative_to(model.resolve().parent).as_posix()] = path
+        reference = _drift.place_for(model)
+        if reference.is_file():
+            files[_drift.FOLDER_NAME] = reference
         for name, path in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, part / name)

@@ -6,6 +6,7 @@ Addresses of models' calls are taken apart here; bodies go to the engine as they
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import ssl
 import threading
@@ -49,8 +50,10 @@ class HttpTransport:
     Args:
         threads: requests that run at a time; others wait in order.
         max_body_bytes: a larger body, also one that grows larger when it is decompressed, is refused with 413.
-        header_timeout_s: a connection that has not sent a whole request's head by then is closed.
-        body_timeout_s: the same for its body.
+        head_timeout_s: a connection on which no request's head has come by then, whole, is closed; also one that is
+            not used again for so long.
+        body_timeout_s: a request whose body has not come by then is refused with 408.
+        max_connections: of more than these, the ones that have been quiet for longest are closed.
     """
 
     def __init__(
@@ -61,19 +64,26 @@ class HttpTransport:
         inference: bool = True,
         threads: int = 64,
         max_body_bytes: int = 64 << 20,
+        head_timeout_s: float = 75.0,
         body_timeout_s: float = 30.0,
+        max_connections: int = 4096,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._engine = engine
         self._control = control
         self._inference = inference
+        self._head_timeout = head_timeout_s
         self._body_timeout = body_timeout_s
+        self._max_connections = max_connections
+        # When each connection was last heard of; infinity while a request is under way.
+        self._heard: dict[Any, float] = {}
         self._tls = tls
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="linnet-http")
         self._app = web.Application(client_max_size=max_body_bytes)
         self._app.router.add_route("*", "/{path:.*}", self._handle)
         self._loop = asyncio.new_event_loop()
-        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, keepalive_timeout=75)
+        self._sweeper: asyncio.Task[None] | None = None
+        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False)
         self._thread = threading.Thread(target=self._run, name="linnet-http-loop", daemon=True)
         self._thread.start()
 
@@ -90,6 +100,7 @@ class HttpTransport:
         async def bind() -> int:
             if not self._runner.sites:
                 await self._runner.setup()
+                self._sweeper = self._loop.create_task(self._sweep())
             site = web.TCPSite(self._runner, host, port, ssl_context=self._tls)
             await site.start()
             return int(self._runner.addresses[-1][1])
@@ -98,6 +109,8 @@ class HttpTransport:
 
     def stop(self, grace_s: float) -> None:
         """Takes no new connections, waits at most ``grace_s`` seconds for requests under way, and ends."""
+        if self._sweeper is not None:
+            self._loop.call_soon_threadsafe(self._sweeper.cancel)
         self._runner._shutdown_timeout = grace_s
         self._await(self._runner.cleanup())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -105,7 +118,28 @@ class HttpTransport:
         self._loop.close()
         self._pool.shutdown(wait=False)
 
+    async def _sweep(self) -> None:
+        """Closes connections on which nothing happens (aiohttp itself waits for a request's head for ever)."""
+        while True:
+            await asyncio.sleep(min(1.0, self._head_timeout / 4))
+            server = self._runner.server
+            now = self._loop.time()
+            self._heard = {one: self._heard.get(one, now) for one in (server.connections if server else ())}
+            quiet = sorted((at, id(one), one) for one, at in self._heard.items() if at != math.inf)
+            for index, (at, _, one) in enumerate(quiet):
+                if now - at < self._head_timeout and index >= len(self._heard) - self._max_connections:
+                    break
+                one.force_close()
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        connection = request.protocol
+        self._heard[connection] = math.inf
+        try:
+            return await self._answer(request)
+        finally:
+            self._heard[connection] = self._loop.time()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await asyncio.wait_for(request.read(), self._body_timeout)
         except (asyncio.TimeoutError, TimeoutError):
@@ -165,8 +199,10 @@ class HttpTransport:
 
 
 def _compress(response: web.Response, accepted: str) -> web.Response:
-    """Compresses an inference's answer where the client takes that. (Other answers are sent as they are: Triton's client
-    says for all of them that it takes gzip, and cannot read it.)"""
+    """Compresses an inference's answer where the client takes that.
+
+    Other answers are sent as they are: Triton's client says for all of them that it takes gzip, and cannot read it.
+    """
     body = response.body
     if not isinstance(body, bytes) or len(body) < _WORTH_COMPRESSING:
         return response

@@ -47,7 +47,13 @@ class ServerProcess:
                 self.http = match[1]
                 break
         assert self.grpc and self.http, "".join(self.lines)
-        threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            self.lines.extend(lines)
 
     def __enter__(self) -> ServerProcess:
         return self
@@ -64,6 +70,7 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self._reader.join()
 
     def memory(self) -> int:
         """Resident bytes."""

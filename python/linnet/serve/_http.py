@@ -20,6 +20,7 @@ from aiohttp import web
 
 from linnet._core import serve as _core
 from linnet._errors import ServeError
+from linnet.serve._compression import TooLarge, inflate_http
 
 # gRPC's codes as HTTP's: Triton's table for v2 (CANCELLED and ALREADY_EXISTS are 400).
 _STATUS = {1: 400, 3: 400, 4: 504, 5: 404, 6: 400, 7: 403, 8: 429, 9: 412, 12: 501, 13: 500, 14: 503, 16: 401}
@@ -79,11 +80,12 @@ class HttpTransport:
         self._heard: dict[Any, float] = {}
         self._tls = tls
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="linnet-http")
+        self._limit = max_body_bytes
         self._app = web.Application(client_max_size=max_body_bytes)
         self._app.router.add_route("*", "/{path:.*}", self._handle)
         self._loop = asyncio.new_event_loop()
         self._sweeper: asyncio.Task[None] | None = None
-        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, auto_decompress=False)
         self._thread = threading.Thread(target=self._run, name="linnet-http-loop", daemon=True)
         self._thread.start()
 
@@ -152,9 +154,14 @@ class HttpTransport:
             raise
         except Exception as error:  # what aiohttp says of a body that is not what its headers claim
             return _error(400, f"the body cannot be read: {error}")
-        work = self._work(request, body)
+        encoding = request.headers.get("Content-Encoding", "").strip().lower()
         try:
+            if encoding:
+                body = await self._loop.run_in_executor(self._pool, inflate_http, body, encoding, self._limit)
+            work = self._work(request, body)
             response: web.Response = await self._loop.run_in_executor(self._pool, work)
+        except TooLarge as error:
+            return _error(413, str(error))
         except ServeError as error:
             return _error(_STATUS.get(error.code, 500), str(error))
         return response
@@ -174,8 +181,8 @@ class HttpTransport:
         return partial(self._other, request.method, request.path_qs, body)
 
     def _infer(self, body: bytes, size: str | None, model: str, version: str, trace: str) -> web.Response:
-        if size is not None and not size.isdecimal():
-            return _error(400, f"{_JSON_SIZE} is {size!r}, which is no number of bytes")
+        if size is not None and not re.fullmatch("[0-9]{1,18}", size):
+            return _error(400, f"{_JSON_SIZE} is {size[:40]!r}, which is no number of bytes")
         json_size = -1 if size is None else int(size)
         content, head = self._engine.infer_rest_v2(body, json_size, model, version, -1.0, None, trace)
         if head < 0:

@@ -7,7 +7,7 @@ SOURCES := $(shell find cpp -type f) CMakeLists.txt pyproject.toml
 .PHONY: demo test lint build clean help
 
 help:
-	@echo "make demo   build, read handwritten digits beside onnxruntime, compress the reader, write a report"
+	@echo "make demo   build, read handwritten digits beside onnxruntime, compress and serve the reader, write a report"
 	@echo "make test   build and run the tests"
 	@echo "make lint   formatting, types and static checks"
 	@echo "make build  a developer's build in build/ (then: PYTHONPATH=python)"
@@ -26,7 +26,7 @@ $(VENV)/.installed: $(BIN)/python $(SOURCES) $(shell find python -name '*.py')
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --prefer-binary onnxruntime onnx
+	$(BIN)/python -m pip install --quiet --prefer-binary onnxruntime onnx grpcio protobuf aiohttp 'tritonclient[grpc]'
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.installed

@@ -26,9 +26,9 @@ BELOW = {
     "plan": "base graph",
     "runtime": "base onnx graph kernels passes plan",
     "compress": "base onnx graph runtime",
-    "serve": "base",
+    "serve": "base onnx graph runtime",
     "bindings": "base onnx graph kernels runtime compress serve linnet",
-    "tools": "base onnx graph kernels runtime compress linnet",
+    "tools": "base onnx graph kernels runtime compress serve linnet",
     "include": "linnet",
 }
 

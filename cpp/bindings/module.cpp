@@ -15,9 +15,11 @@ using namespace linnet;
 using namespace linnet::bindings;
 
 namespace linnet::bindings {
-void bind_values(py::module_& m);    // values.cpp
-void bind_inspect(py::module_& m);   // inspect.cpp
-void bind_compress(py::module_& m);  // compress.cpp
+void bind_values(py::module_& m);         // values.cpp
+void bind_inspect(py::module_& m);        // inspect.cpp
+void bind_compress(py::module_& m);       // compress.cpp
+void bind_serve(py::module_& m);          // serve.cpp
+void bind_serve_testing(py::module_& m);  // serve_testing.cpp
 }  // namespace linnet::bindings
 
 namespace {
@@ -50,8 +52,8 @@ py::dict port_dict(const PortInfo& port) {
 }
 
 py::list run(Session& session, const py::dict& feeds, const py::object& output_names,
-             const std::shared_ptr<std::atomic<bool>>& terminate, int64_t time_limit_ms,
-             const py::object& destinations) {
+             const std::shared_ptr<std::atomic<bool>>& terminate, int64_t time_limit_ms, const py::object& destinations,
+             int threads) {
     std::vector<py::object> kept;
     std::vector<std::pair<std::string, Value>> values = to_feeds(feeds, session, kept);
     std::vector<std::string> wanted;
@@ -78,6 +80,7 @@ py::list run(Session& session, const py::dict& feeds, const py::object& output_n
     RunOptions options;
     options.terminate = terminate;
     options.time_limit = std::chrono::milliseconds(time_limit_ms);
+    options.threads = threads;
     std::vector<Value> results;
     {
         py::gil_scoped_release release;
@@ -115,10 +118,10 @@ void bind_session(py::module_& m) {
         .def("set", [](std::atomic<bool>& f, bool on) { f = on; })
         .def("get", [](const std::atomic<bool>& f) { return f.load(); });
 
-    py::class_<Session>(m, "Session")
+    py::class_<Session, std::shared_ptr<Session>>(m, "Session")
         .def(py::init([](const std::filesystem::path& path, const SessionOptions& options) {
                  py::gil_scoped_release release;
-                 return std::make_unique<Session>(path, options);
+                 return std::make_shared<Session>(path, options);
              }),
              py::arg("path"), py::arg("options"))
         .def_static(
@@ -126,7 +129,7 @@ void bind_session(py::module_& m) {
             [](const py::bytes& data, const SessionOptions& options) {
                 const std::string_view view = data;
                 py::gil_scoped_release release;
-                return std::make_unique<Session>(
+                return std::make_shared<Session>(
                     onnx::Bytes(reinterpret_cast<const std::byte*>(view.data()), view.size()), nullptr, options);
             },
             py::arg("data"), py::arg("options"))
@@ -168,7 +171,7 @@ void bind_session(py::module_& m) {
              })
         .def_property_readonly("threads", &Session::threads)
         .def("run", &run, py::arg("feeds"), py::arg("output_names") = py::none(), py::arg("terminate") = nullptr,
-             py::arg("time_limit_ms") = 0, py::arg("destinations") = py::none())
+             py::arg("time_limit_ms") = 0, py::arg("destinations") = py::none(), py::arg("threads") = 0)
         .def(
             "dump", [](const Session& s, const std::string& stage) { return readable(s.dump(stage)); },
             py::arg("stage") = "lower")
@@ -208,6 +211,8 @@ PYBIND11_MODULE(_core, m) {
     bind_values(m);
     bind_inspect(m);
     bind_compress(m);
+    bind_serve(m);
+    bind_serve_testing(m);
     m.def("available_cpus", &available_cpus);
     m.def(
         "isa", [] { return std::string(kernels::kernels().isa); }, "Name of the kernel table in use.");

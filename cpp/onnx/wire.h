@@ -42,7 +42,7 @@ class Cursor {
             case Wire::fixed64: payload_ = take(8); break;
             case Wire::bytes: payload_ = take(read_varint()); break;
             case Wire::fixed32: payload_ = take(4); break;
-            default: error("field ", field_, " has wire type ", tag & 7, ", which ONNX does not use");
+            default: error("field ", field_, " has wire type ", tag & 7, ", which is none of proto3's");
         }
         return true;
     }
@@ -59,6 +59,10 @@ class Cursor {
         expect(Wire::fixed32, name);
         return load<float>(payload_.data());
     }
+    double f64(const char* name) const {
+        expect(Wire::fixed64, name);
+        return load<double>(payload_.data());
+    }
     Bytes bytes(const char* name) const {
         expect(Wire::bytes, name);
         return payload_;
@@ -67,30 +71,40 @@ class Cursor {
         expect(Wire::bytes, name);
         return {reinterpret_cast<const char*>(payload_.data()), payload_.size()};
     }
-    // Appends one element, or a packed run of them.
-    template <class T>
-    void varints(const char* name, std::vector<T>& list) {
-        if (wire_ == Wire::varint) return list.push_back(static_cast<T>(number_));
+    // Calls `fn` with one element, or with each of a packed run of them.
+    template <class Fn>
+    void each_varint(const char* name, Fn&& fn) {
+        if (wire_ == Wire::varint) return fn(number_);
         expect(Wire::bytes, name);
         const std::byte* const rest = at_;
         const std::byte* const limit = end_;
         at_ = payload_.data();
         end_ = at_ + payload_.size();
-        while (at_ != end_) list.push_back(static_cast<T>(read_varint()));
+        while (at_ != end_) fn(read_varint());
         at_ = rest;
         end_ = limit;
+    }
+    // The bytes of one element of `size` bytes (4 or 8), or of a packed run of them.
+    Bytes fixed_bytes(const char* name, size_t size) const {
+        if (wire_ != (size == 4 ? Wire::fixed32 : Wire::fixed64)) {
+            expect(Wire::bytes, name);
+            if (payload_.size() % size != 0)
+                error("'", name, "' has ", payload_.size(), " bytes, which is no multiple of ", size);
+        }
+        return payload_;
+    }
+    // Append what the two above find.
+    template <class T>
+    void varints(const char* name, std::vector<T>& list) {
+        each_varint(name, [&](uint64_t value) { list.push_back(static_cast<T>(value)); });
     }
     template <class T>
     void fixed(const char* name, std::vector<T>& list) const {
         static_assert(sizeof(T) == 4 || sizeof(T) == 8);
-        if (wire_ != (sizeof(T) == 4 ? Wire::fixed32 : Wire::fixed64)) {
-            expect(Wire::bytes, name);
-            if (payload_.size() % sizeof(T) != 0)
-                error("'", name, "' has ", payload_.size(), " bytes, which is no multiple of ", sizeof(T));
-        }
+        const Bytes found = fixed_bytes(name, sizeof(T));
         const size_t old = list.size();
-        list.resize(old + payload_.size() / sizeof(T));
-        if (!payload_.empty()) std::memcpy(list.data() + old, payload_.data(), payload_.size());
+        list.resize(old + found.size() / sizeof(T));
+        if (!found.empty()) std::memcpy(list.data() + old, found.data(), found.size());
     }
     // The current field as an embedded message. `index` < 0: not a repeated field. Parsing twice into one object
     // merges, as protobuf wants it of a field that should occur once.
@@ -156,7 +170,7 @@ class Cursor {
         const auto left = static_cast<uint64_t>(end_ - at_);
         if (size > left)
             error("field ", field_, " has ", size, " bytes, but its message has only ", left, " left",
-                  outer_ ? "" : " (is the file cut short?)");
+                  outer_ ? "" : " (is it cut short?)");
         const Bytes taken(at_, static_cast<size_t>(size));
         at_ += size;
         return taken;

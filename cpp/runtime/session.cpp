@@ -311,7 +311,8 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
             if (index < memory.size()) memory[index] = destinations[i];
         }
 
-        ThreadPool::Scope pool(ThreadPool::shared(), threads_);
+        ThreadPool::Scope pool(ThreadPool::shared(),
+                               options.threads > 0 ? std::min(options.threads, threads_) : threads_);
         RunScope scope;
         scope.parallel = pool.parallel();
         scope.pool = &pool;

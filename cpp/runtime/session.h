@@ -35,6 +35,7 @@ struct SessionOptions {
 struct RunOptions {
     std::shared_ptr<const std::atomic<bool>> terminate;  // set to true by another thread to stop the run
     std::chrono::milliseconds time_limit{0};             // 0: none
+    int threads = 0;                                     // fewer than the session's own; 0: as many
 };
 
 // An input or output as the model declares it.
@@ -68,6 +69,8 @@ class Session {
     const SessionOptions& options() const { return options_; }
     int threads() const { return threads_; }
 
+    // Throws invalid_argument when the value does not fit the port, saying what was expected.
+    void check_feed(const PortInfo& port, const Value& value) const;
     // Runs the model. `feeds`: every input by name (its memory must stay valid during the call). `wanted`: names of
     // outputs, empty for all. `destinations`: memory for the wanted outputs (undefined: allocate). Thread-safe. Throws
     // invalid_argument for inputs that do not fit, saying what was expected.
@@ -97,7 +100,6 @@ class Session {
     std::unique_ptr<Graph> stage(const std::string& stage) const;
     std::vector<Fact> input_facts(const std::vector<std::pair<std::string, Shape>>& shapes) const;
     Program& program_for(const std::vector<Value>& inputs);
-    void check_feed(const PortInfo& port, const Value& value) const;
 
     SessionOptions options_;
     int threads_ = 1;

@@ -7,8 +7,9 @@ LinnetError
 ├── InvalidProtobuf
 ├── InvalidGraph
 ├── NotImplementedOp  (also a NotImplementedError; onnxruntime calls it NotImplemented)
-└── RuntimeException  (also a RuntimeError)
-    └── Cancelled     (also a Fail, which onnxruntime raises)
+├── RuntimeException  (also a RuntimeError)
+│   └── Cancelled     (also a Fail, which onnxruntime raises)
+└── ServeError        (what a server answers with)
 """
 
 
@@ -46,3 +47,11 @@ class RuntimeException(LinnetError, RuntimeError):
 
 class Cancelled(RuntimeException, Fail):
     """The run was stopped by its caller or by its time limit."""
+
+
+class ServeError(LinnetError):
+    """What a request to a server came to: ``code`` is a gRPC status code's number, ``str(error)`` its message."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -13,7 +13,7 @@ import pytest
 
 import linnet
 from linnet import _measure
-from linnet.demo import _data, _job, _report, _shrink
+from linnet.demo import _data, _job, _report, _served, _shrink
 from linnet.demo.__main__ import main
 
 
@@ -116,7 +116,7 @@ def test_demo_runs_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr().out
     assert str(out) in printed
     assert "98." in printed
-    assert "linnet bench MODEL.onnx" in printed.splitlines()[-2]
+    assert "linnet bench MODEL.onnx" in printed.splitlines()[-3]
     text = out.read_text(encoding="utf-8")
     assert "Where the time goes" in text
     assert "Conv" in text
@@ -163,3 +163,17 @@ def test_training_script_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delitem(sys.modules, "linnet.demo.train", raising=False)
     with pytest.raises(SystemExit, match="pip install torch"):
         __import__("linnet.demo.train")
+
+
+def test_the_served_reader_answers_with_the_same_bits() -> None:
+    if not _served.can_serve():
+        pytest.skip("needs pip install linnet[serve]")
+    digits = _data.held_out()
+    run = _measure.runtime("linnet")(_data.MODEL, 1)
+    chances = np.concatenate([run({"image": picture[None]})[0] for picture in _data.model_input(digits.images)])
+    called = _served.serve_digits(digits, chances, 0.2, lambda text: None)
+    assert called
+    for client in called:
+        assert client.equal, client.client
+        assert client.right / len(digits.labels) >= 0.98
+        assert len(client.times) > 0

@@ -350,7 +350,7 @@ def nested(depth: int) -> bytes:
     [
         (b"\x08" + b"\xff" * 11, "byte 0: a number of more than 64 bits"),
         (b"\x08\xff", "the message ends inside a number"),
-        (b"\x3a\x7f\x00", r"has 127 bytes, but its message has only 1 left \(is the file cut short\?\)"),
+        (b"\x3a\x7f\x00", r"has 127 bytes, but its message has only 1 left \(is it cut short\?\)"),
         (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "but its message has only 0 left"),
         (b"\x3a\x02\x0a\x05", r"byte 2, graph: field 1 has 5 bytes"),
         (b"\x3a\x04\x0a\x02\x2a\x09", r"graph\.node\[0\]: field 5 has 9 bytes"),

@@ -70,22 +70,25 @@ def test_importing_needs_numpy_alone_and_is_quick() -> None:
 
 def test_the_package_is_typed() -> None:
     assert (Path(linnet.__file__).parent / "py.typed").exists()
-    assert (Path(linnet.__file__).parent / "_core.pyi").exists()
+    assert (Path(linnet.__file__).parent / "_core" / "__init__.pyi").exists()
 
 
-def test_the_stub_lists_what_the_extension_has() -> None:
+@pytest.mark.parametrize("module", ["", "serve"])
+def test_the_stub_lists_what_the_extension_has(module: str) -> None:
     import ast
 
     from linnet import _core
 
-    stub = ast.parse((Path(linnet.__file__).parent / "_core.pyi").read_text())
+    real_module = getattr(_core, module) if module else _core
+    stub = ast.parse((Path(linnet.__file__).parent / "_core" / f"{module or '__init__'}.pyi").read_text())
     described = {node.name for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     described |= {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}
     described -= {"Port", "Info", "Statistics"}  # shapes of dictionaries
-    assert described == {name for name in dir(_core) if name[0] != "_"}
+    submodules = {"serve", "testing"}
+    assert described == {name for name in dir(real_module) if name[0] != "_"} - submodules
     for node in stub.body:
-        if isinstance(node, ast.ClassDef) and hasattr(_core, node.name):
-            own = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+        if isinstance(node, ast.ClassDef) and hasattr(real_module, node.name):
+            own = {n.name for n in node.body if isinstance(n, ast.FunctionDef) and n.name[0] != "_"}
             own |= {n.target.id for n in node.body if isinstance(n, ast.AnnAssign)}
-            real = {n for n in vars(getattr(_core, node.name)) if n[0] != "_"}
-            assert own - {"__init__"} == real, node.name
+            real = {n for n in vars(getattr(real_module, node.name)) if n[0] != "_"}
+            assert own == real, node.name

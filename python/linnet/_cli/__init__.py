@@ -9,7 +9,22 @@ import traceback
 from collections.abc import Sequence
 
 from linnet import _errors
-from linnet._cli import _bench, _cluster, _compress, _info, _inspect, _profile, _prune, _quantize, _run
+from linnet._cli import (
+    _bench,
+    _call,
+    _cluster,
+    _compress,
+    _drift,
+    _info,
+    _inspect,
+    _loadtest,
+    _profile,
+    _prune,
+    _publish,
+    _quantize,
+    _run,
+    _serve,
+)
 from linnet._cli._common import UsageError
 from linnet._info import get_version_string
 
@@ -26,6 +41,12 @@ Smaller and faster:
   linnet cluster model.onnx --codes 16                   weights that share few values: a file of an eighth
   linnet compress search model.onnx --data d.npz --labels l.npy --max-loss 0.5%
 
+Served:
+  linnet serve model.onnx                                gRPC and HTTP, for clients of Triton and TF Serving
+  linnet call model                                      send it a request
+  linnet loadtest model --clients 16                     latency and throughput
+  linnet drift model.onnx --data samples.npz             what its inputs look like, to be told when they change
+
 Every command takes --json (for machines) and --help (with examples).
 Exit codes: 0 all is well, 1 the model failed or a check did not pass, 2 the command line is wrong.
 """
@@ -40,7 +61,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"linnet {get_version_string()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for module in (_run, _bench, _inspect, _profile, _quantize, _prune, _cluster, _compress, _info):
+    for module in (
+        _run,
+        _bench,
+        _inspect,
+        _profile,
+        _quantize,
+        _prune,
+        _cluster,
+        _compress,
+        _publish,
+        _serve,
+        _call,
+        _loadtest,
+        _drift,
+        _info,
+    ):
         module.add_parser(commands)
     # Its options are the demo's own: main() hands them over unread.
     commands.add_parser("demo", help="read handwritten digits, write a report to look at", add_help=False)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from linnet import _core, _values
+from linnet import _core, _dimensions, _values
 from linnet._options import SessionOptions
 from linnet._session import InferenceSession, NodeArg
 
@@ -109,7 +107,9 @@ class Shapes:
 def resolve_shapes(session: InferenceSession, given: Sequence[str], values: Mapping[str, Any] | None = None) -> Shapes:
     """Numbers for all free dimensions: as ``--shape`` says or as ``values`` have them, 1 otherwise."""
     inputs = {arg.name: arg for arg in session.get_inputs()}
-    symbols = {name for arg in inputs.values() for dim in arg.shape if isinstance(dim, str) for name in _names(dim)}
+    symbols = {
+        name for arg in inputs.values() for dim in arg.shape if isinstance(dim, str) for name in _dimensions.names(dim)
+    }
     exact: dict[str, list[int]] = {}
     sizes: dict[str, int] = {}
     for text in given:
@@ -148,46 +148,13 @@ def resolve_shapes(session: InferenceSession, given: Sequence[str], values: Mapp
             if isinstance(dim, int):
                 numbers_.append(dim)
                 continue
-            numbers_.append(_size(dim, sizes) if isinstance(dim, str) else 1)
-            free = [n for n in _names(dim) if n not in sizes] if dim else [f"dimension {axis} of {arg.name!r}"]
+            numbers_.append(_dimensions.size(dim, sizes) if isinstance(dim, str) else 1)
+            free = (
+                [n for n in _dimensions.names(dim) if n not in sizes] if dim else [f"dimension {axis} of {arg.name!r}"]
+            )
             shapes.assumed += [name for name in free if name not in shapes.assumed]
         shapes.by_input[arg.name] = numbers_
     return shapes
-
-
-def _names(dim: str) -> list[str]:
-    """The symbols in a dimension such as ``"past + sequence"``; the whole text when it is no sum or product."""
-    try:
-        tree = ast.parse(dim, mode="eval")
-    except (SyntaxError, ValueError):
-        return [dim]
-    return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)] or [dim]
-
-
-def _size(dim: str, sizes: Mapping[str, int]) -> int:
-    """The number that a dimension has when its symbols have these sizes, or 1."""
-
-    def value(node: ast.expr) -> int:
-        if isinstance(node, ast.Name):
-            return sizes.get(node.id, 1)
-        if isinstance(node, ast.Constant) and isinstance(node.value, int):
-            return node.value
-        if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-            return _ARITHMETIC[type(node.op)](value(node.left), value(node.right))
-        raise ValueError(dim)
-
-    try:
-        return max(0, value(ast.parse(dim, mode="eval").body))
-    except (SyntaxError, ValueError, ZeroDivisionError):
-        return sizes.get(dim, 1)
-
-
-_ARITHMETIC: dict[type[ast.operator], Callable[[int, int], int]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-}
 
 
 def _described(arg: NodeArg) -> str:

@@ -15,6 +15,7 @@ from linnet import _measure
 from linnet.demo._data import MODEL, held_out
 from linnet.demo._job import Result, available, read_digits, step_times
 from linnet.demo._report import page
+from linnet.demo._served import Called, can_serve, serve_digits
 from linnet.demo._shrink import Shrunk, can_shrink, shrink
 
 
@@ -47,6 +48,7 @@ def table(results: list[Result], labels: int, right: list[int]) -> str:
 
 
 MISSING = "  (to see the model compressed:  pip install onnx)\n"
+NO_SERVER = "  (to see the model served:  pip install 'linnet[serve]' 'tritonclient[grpc]')\n"
 
 
 def forms_table(forms: list[Shrunk], labels: int) -> str:
@@ -65,6 +67,22 @@ def forms_table(forms: list[Shrunk], labels: int) -> str:
             for form in forms
         ],
     )
+
+
+def called_table(called: list[Called], labels: int) -> str:
+    """The clients of the served model, one row each."""
+    head = ["", "accuracy", "p50", "p99", "same bits as without a server"]
+    rows = [
+        [
+            c.client,
+            f"{100 * c.right / labels:.2f} %",
+            _measure.duration(float(np.percentile(c.times, 50))),
+            _measure.duration(float(np.percentile(c.times, 99))),
+            "yes" if c.equal else "NO",
+        ]
+        for c in called
+    ]
+    return _aligned(head, rows)
 
 
 def _aligned(head: list[str], rows: list[list[str]]) -> str:
@@ -98,17 +116,21 @@ def main(argv: list[str] | None = None) -> int:
     say("profiling the steps")
     steps = step_times(digits)
     forms = shrink(digits, args.seconds, say) if can_shrink() else []
+    called = serve_digits(digits, results[0].chances, args.seconds / 2, say) if can_serve() else []
     right = [r.right(digits) for r in results]
     print("\n" + table(results, len(digits.labels), right) + "\n")
     if len(results) == 1:
         print("  (to see onnxruntime beside it:  pip install onnxruntime)\n")
     print("The same reader, smaller:\n\n" + forms_table(forms, len(digits.labels)) + "\n" if forms else MISSING)
+    served = called_table(called, len(digits.labels))
+    print("Served over gRPC by a process of its own, called from Python:\n\n" + served + "\n" if called else NO_SERVER)
     out: Path = args.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(digits, results, steps, machine(), forms), encoding="utf-8")
+    out.write_text(page(digits, results, steps, machine(), forms, called), encoding="utf-8")
     print(f"The digits, the mistakes and where the time goes:  {out}\n")
     print("Now try your own model:\n  linnet run MODEL.onnx\n  linnet bench MODEL.onnx")
     print("  linnet compress search MODEL.onnx --data SAMPLES.npz")
+    print("  linnet serve MODEL.onnx")
     if args.open:
         webbrowser.open(out.as_uri())
     return 0

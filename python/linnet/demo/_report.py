@@ -14,6 +14,7 @@ import numpy.typing as npt
 from linnet import _measure
 from linnet.demo._data import SIDE, Digits, model_input
 from linnet.demo._job import Result, Step
+from linnet.demo._served import Called
 from linnet.demo._shrink import CALIBRATION, Shrunk
 
 WALL_COLUMNS = 30
@@ -274,10 +275,39 @@ def _forms(forms: Sequence[Shrunk], count: int) -> str:
     )
 
 
+def _called(called: Sequence[Called], count: int) -> str:
+    """The clients of the served model: times and digits read right."""
+    if not called:
+        return ""
+    slowest = max(float(np.percentile(c.times, 99)) for c in called)
+    rows = ""
+    for c in called:
+        rows += f'<div class="op">{html.escape(c.client)}</div>'
+        for q in (50, 99):
+            time = float(np.percentile(c.times, q))
+            rows += f'<div class="track"><i style="width:{100 * time / slowest:.1f}%"></i></div>'
+            rows += f'<div class="t">{_measure.duration(time)}</div>'
+        rows += f'<div class="t">{100 * c.right / count:.2f} %</div>'
+    equal = all(c.equal for c in called)
+    bits = "to the last bit those of a run without a server" if equal else "NOT those of a run without a server"
+    return (
+        "<section><h2>The same reader, served</h2><p class='soft'><code>linnet serve digits.onnx</code> in a process "
+        f"of its own, one digit a call over gRPC, clients in Python. The answers are {bits}.</p>"
+        '<div class="forms"><div></div><div class="soft small">median</div><div></div><div class="soft small">99th '
+        f'percentile</div><div></div><div class="soft small">right</div>{rows}</div></section>'
+    )
+
+
 def page(
-    digits: Digits, results: Sequence[Result], steps: Sequence[Step], machine: str, forms: Sequence[Shrunk] = ()
+    digits: Digits,
+    results: Sequence[Result],
+    steps: Sequence[Step],
+    machine: str,
+    forms: Sequence[Shrunk] = (),
+    called: Sequence[Called] = (),
 ) -> str:
-    """The report as HTML. ``results`` begins with Linnet's; ``forms`` are the model's compressed forms."""
+    """The report as HTML. ``results`` begins with Linnet's; ``forms`` are the model's compressed forms, ``called`` what
+    clients of the served model got."""
     own = results[0]
     uri, rows = sheet(digits)
     versions = " beside ".join(f"{r.runtime} {r.version}" for r in results)
@@ -293,11 +323,13 @@ seen. {html.escape(versions)}, on {html.escape(machine)}.</p>
 {_steps(steps)}
 {_latencies(results)}
 {_forms(forms, len(digits.labels))}
+{_called(called, len(digits.labels))}
 <section><h2>Now your own model</h2><p>Any ONNX file will do.</p>
 <pre>linnet inspect MODEL.onnx      # what is in it, and what Linnet makes of it
 linnet run MODEL.onnx          # run it
 linnet bench MODEL.onnx        # how fast it is, beside onnxruntime when that is installed
-linnet compress search MODEL.onnx --data samples.npz        # how small it can be</pre>
+linnet compress search MODEL.onnx --data samples.npz        # how small it can be
+linnet serve MODEL.onnx        # over gRPC and HTTP</pre>
 <pre>import linnet
 model = linnet.load("MODEL.onnx")
 y = model(x)                   # numpy arrays in, numpy arrays out</pre></section>

@@ -1,0 +1,185 @@
+"""The gRPC transport: takes bytes from grpcio and hands them on; knows no message.
+
+Every method is a row of a table from path to handler. Inference runs in the thread that grpcio gives the call, without
+the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from linnet._core import serve as _core
+from linnet._errors import ServeError
+from linnet.serve import _compression
+
+_OIP = "/inference.GRPCInferenceService/"
+_TENSORFLOW = "/tensorflow.serving.PredictionService/"
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+Unary = Callable[[bytes], bytes]
+Stream = Callable[[Iterator[bytes], Any], Iterable[bytes]]
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What a port offers besides inference, by path: functions of a request's bytes, and generators."""
+
+    unary: Mapping[str, Unary]
+    streams: Mapping[str, Stream]
+
+
+def _fail(context: grpc.ServicerContext, error: ServeError) -> None:
+    code = _CODES.get(error.code, grpc.StatusCode.UNKNOWN)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", "50"),))
+    context.abort(code, str(error))
+
+
+def _metadata(context: grpc.ServicerContext, name: str) -> str:
+    for key, value in context.invocation_metadata():
+        if key == name:
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return ""
+
+
+class GrpcTransport:
+    """A grpcio server on one or more addresses.
+
+    Args:
+        engine: what runs requests.
+        methods: the control plane's methods on this port.
+        inference: False leaves the inference methods out (a port for administration).
+        threads: calls at a time; more are refused with RESOURCE_EXHAUSTED. Each open stream takes one.
+        max_message_bytes: a longer message is refused with RESOURCE_EXHAUSTED.
+        traced: reads the W3C ``traceparent`` of each call.
+    """
+
+    def __init__(
+        self,
+        engine: _core.Engine,
+        methods: Methods,
+        *,
+        inference: bool = True,
+        threads: int = 256,
+        max_message_bytes: int = 64 << 20,
+        traced: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._traced = traced
+        self._limit = max_message_bytes
+        table: dict[str, grpc.RpcMethodHandler] = {}
+        if inference:
+            table[_OIP + "ModelInfer"] = self._inference(engine.infer_oip)
+            table[_OIP + "ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream_infer)
+            table[_TENSORFLOW + "Predict"] = self._inference(engine.predict_tensorflow)
+        for path, function in methods.unary.items():
+            table[path] = grpc.unary_unary_rpc_method_handler(_control(function, max_message_bytes))
+        for path, stream in methods.streams.items():
+            table[path] = grpc.stream_stream_rpc_method_handler(_generator(stream, max_message_bytes))
+        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="linnet-call")
+        self._server = grpc.server(
+            self._pool,
+            handlers=(_Table(table),),
+            maximum_concurrent_rpcs=threads,
+            options=(
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.per_message_decompression", 0),  # we do that, and know when to stop
+                ("grpc.so_reuseport", 0),
+                # Streams that are opened and reset by the thousand count; their connection waits, not the others.
+                ("grpc.max_concurrent_streams", 2 * threads),
+                # A client may keep a quiet connection open; one that pings too often is told to go.
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ),
+        )
+
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Binds ``host:port`` (port 0: a free one) or ``unix:/path``. Gives the port. OSError when it is taken."""
+        try:
+            if credentials is None:
+                return int(self._server.add_insecure_port(address))
+            return int(self._server.add_secure_port(address, credentials))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is it in use?") from error
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Takes no new calls, waits at most ``grace_s`` seconds for those under way, and ends."""
+        self._server.stop(grace_s).wait()
+        self._pool.shutdown(wait=False)
+
+    def _inference(self, run: Callable[..., bytes]) -> grpc.RpcMethodHandler:
+        traced, limit, plain = self._traced, self._limit, _compression.plain
+
+        def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
+            cancel = _core.Cancel()
+            if not context.add_callback(cancel):
+                return b""  # the caller has gone
+            left = context.time_remaining()
+            try:
+                trace = _metadata(context, "traceparent") if traced else ""
+                return run(plain(request, limit), -1.0 if left is None else left, cancel, trace)
+            except ServeError as error:
+                _fail(context, error)
+                raise
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _stream_infer(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Answers in the order of the requests. An error is a message of the stream, and the stream goes on, unless the
+        caller asks for gRPC's own errors (Triton's header ``triton_grpc_error``)."""
+        cancel = _core.Cancel()
+        if not context.add_callback(cancel):
+            return
+        as_status = _metadata(context, "triton_grpc_error") == "true"
+        trace = _metadata(context, "traceparent") if self._traced else ""
+        for request in requests:
+            left = context.time_remaining()
+            try:
+                yield self._engine.infer_oip_stream(
+                    _compression.plain(request, self._limit),
+                    -1.0 if left is None else left,
+                    cancel,
+                    trace,
+                    raise_errors=as_status,
+                )
+            except ServeError as error:
+                _fail(context, error)
+
+
+class _Table(grpc.GenericRpcHandler):  # type: ignore[misc]
+    def __init__(self, table: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        self._table = table
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        return self._table.get(handler_call_details.method)
+
+
+def _control(function: Unary, limit: int) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return function(_compression.plain(request, limit))
+        except ServeError as error:
+            _fail(context, error)
+            raise
+
+    return handle
+
+
+def _generator(stream: Stream, limit: int) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
+    def handle(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        try:
+            yield from stream((_compression.plain(request, limit) for request in requests), context)
+        except ServeError as error:
+            _fail(context, error)
+
+    return handle

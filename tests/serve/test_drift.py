@@ -93,7 +93,10 @@ def test_samples_can_be_the_reference(tmp_path: Path) -> None:
     session = _core.Session(adds(10, tmp_path / "m.onnx"), _core.SessionOptions())
     np.savez(tmp_path / "samples.npz", x=normal(500, 2))
     found = _drift.reference(tmp_path / "samples.npz", session, session.run)
-    assert [(t["name"], t["output"], sum(t["bins"])) for t in found["tensors"]] == [("x", False, 1000), ("y", True, 1000)]
+    assert [(t["name"], t["output"], sum(t["bins"])) for t in found["tensors"]] == [
+        ("x", False, 1000),
+        ("y", True, 1000),
+    ]
     save_reference(found, tmp_path / "r.json")
     tensors = _drift.reference(tmp_path / "r.json", session, session.run)["tensors"]
     assert [t["edges"] for t in tensors] == [t["edges"] for t in found["tensors"]]

@@ -182,6 +182,49 @@ def test_stopping(tmp_path: Path) -> None:
         _loading.load(config, _layouts.versions(config)[1], engine.Served, stop)
 
 
+@pytest.mark.parametrize("external", ["", "net.weights", "other.bin"])
+def test_overwriting_a_file_that_is_served(tmp_path: Path, external: str) -> None:
+    """A plain copy onto a file cuts it short first: what serves it goes on with what it loaded."""
+    code = f"""
+import sys
+sys.path[:] = {sys.path!r}
+import numpy as np
+from pathlib import Path
+from onnx import helper, numpy_helper, load, save_model
+from repository_models import open_repository, save
+path = Path({str(tmp_path / "net.onnx")!r})
+table = numpy_helper.from_array(np.arange(4_000_000, dtype=np.float32).reshape(-1, 2), "table")
+from onnx import TensorProto
+cast = helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64)
+save([cast, helper.make_node("Gather", ["table", "i"], ["y"])], [table], path, ["batch"], ["batch", 2])
+if {external!r}:
+    model = load(path)
+    save_model(model, path, save_as_external_data=True, location={external!r})
+repository = open_repository(path)
+(session,) = sessions
+for file in path.parent.iterdir():
+    file.write_bytes(b"cut")
+for rows in (1, 2, 30, 40):
+    x = np.linspace(0, 1_999_000, rows, dtype=np.float32)
+    (y,) = session.run({{"x": x}})
+    assert np.array_equal(y[:, 0], x.astype(np.int64) * 2.0)
+repository.poll()
+assert list(repository.view("net").active) == [1] and repository.view("net").problem
+assert str(path) in repository.view("net").problem
+print("good")
+repository.stop()
+"""
+    keep = """
+from linnet.serve import _loading
+sessions = []
+make = _loading._open
+_loading._open = lambda *a: sessions.append(make(*a)) or sessions[-1]
+"""
+    code = code.replace("repository = open", keep + "repository = open", 1)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "good\n", done.stderr
+
+
 needs_idle = pytest.mark.skipif(not _priority.can_return(), reason="may not leave idle priority again")
 
 

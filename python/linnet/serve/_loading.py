@@ -16,6 +16,7 @@ from linnet.serve._config import DEFAULT_MAX_BATCH, ConfigError, ModelConfig, Po
 from linnet.serve._engine import MakeServed, Served
 from linnet.serve._layouts import VersionFiles
 from linnet.serve._priority import Quiet
+from linnet.serve._snapshot import snapshot
 
 log = logging.getLogger("linnet.serve")
 
@@ -80,8 +81,10 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
             max_batch, reason = _batching(config, trial)
             trial.warm(max_batch)
             reference = _reference(config, files, session, trial)
-    except (ConfigError, _manifest.ManifestError, _errors.LinnetError, OSError, MemoryError) as error:
-        raise LoadError(str(error) or type(error).__name__) from error
+    except (ConfigError, _manifest.ManifestError) as error:
+        raise LoadError(str(error)) from error
+    except (_errors.LinnetError, OSError, MemoryError) as error:
+        raise LoadError(f"{files.model}: {error or type(error).__name__}") from error
     served = make(
         session,
         config.name,
@@ -115,11 +118,12 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
 def _open(config: ModelConfig, files: VersionFiles, quiet: Quiet) -> _core.Session:
     options = _core.SessionOptions()
     options.threads = config.threads
-    assert files.model is not None
+    options.title = f"{config.name} version {files.version}"  # callers read it: no path
     with quiet.idle():
         if files.manifest is not None:
             _manifest.check_digests(files.folder, files.manifest)
-        session = _core.Session(files.model, options)
+        with snapshot(files) as path:
+            session = _core.Session(path, options)
     check_ports(config, session.inputs(), session.outputs())
     return session
 

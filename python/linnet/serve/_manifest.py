@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linnet import _core, _errors
+from linnet.serve import _drift
 
 NAME = "manifest.json"
 _PART = ".publish-"
@@ -109,7 +110,8 @@ def publish(
     """Adds a version to a model's folder; servers that watch it see the whole version or none of it.
 
     Args:
-        model: an ONNX file. Files beside it whose names it mentions (external data) are taken along.
+        model: an ONNX file. Files beside it whose names it mentions (external data) are taken along, and its reference
+            for drift (``.drift.json`` in place of ``.onnx``).
         destination: the model's folder, ``REPOSITORY/NAME``; made when it is absent.
         version: its number; None: the next one.
         data: further files to take along; they must be beside the model or below its folder.
@@ -130,8 +132,10 @@ def publish(
     part.mkdir()
     try:
         files = {"model.onnx": model}
-        for path in [*_mentioned(model), *data]:
+        for path in [*mentioned(model), *data]:
             files[path.resolve().relative_to(model.resolve().parent).as_posix()] = path
+        if (reference := model.with_suffix(_drift.FILE_SUFFIX)).is_file():
+            files[_drift.FOLDER_NAME] = reference
         for name, path in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, part / name)
@@ -174,8 +178,8 @@ def _versions(folder: Path) -> Iterator[int]:
     return (int(entry.name) for entry in os.scandir(folder) if re.fullmatch(r"[0-9]{1,18}", entry.name))
 
 
-def _mentioned(model: Path) -> list[Path]:
-    """Files beside the model whose names are in it."""
+def mentioned(model: Path) -> list[Path]:
+    """Files beside the model whose names are in it: its external data are among them."""
     beside = [p for p in model.resolve().parent.iterdir() if p.is_file() and p.suffix != ".onnx" and len(p.name) > 2]
     if not beside or model.stat().st_size == 0:
         return []

@@ -15,6 +15,7 @@ from linnet._cli import main
 from linnet.serve import _drift, _layouts
 from linnet.serve._config import ConfigError, Configuration, ModelConfig
 from linnet.serve._drift import record_reference, save_reference
+from linnet.serve._manifest import publish
 from repository_models import adds, open_repository
 
 RNG = np.random.default_rng(0)
@@ -87,6 +88,14 @@ def test_a_reference_is_found_in_a_versions_folder(tmp_path: Path, serve: Any) -
         for _ in range(100):
             client.infer("m", {"x": normal(1, 2)})
         assert drifts(server, "m")["y"]["psi"] < 0.25, "two windows later what was long ago is forgotten"
+
+
+def test_publishing_takes_the_reference_along(tmp_path: Path, serve: Any) -> None:
+    path = adds(0, tmp_path / "m.onnx")
+    save_reference(record_reference(path, {"x": normal(100, 2)}), _drift.place_for(path))
+    folder = publish(path, tmp_path / "repository" / "m")
+    assert drifts(serve(tmp_path / "repository"), "m").keys() == {"x", "y"}
+    assert (folder / "drift.json").exists()
 
 
 def test_samples_can_be_the_reference(tmp_path: Path) -> None:

@@ -102,5 +102,5 @@ class Engine:
         """Prometheus' text format."""
 
     def enable_journal(self, on: bool = True) -> None: ...
-    def journal(self) -> tuple[list[tuple[Any, ...]], int]:
-        """Requests that ended since the last call, and how many more were lost. See `linnet.serve._journal`."""
+    def journal(self, most: int) -> tuple[list[tuple[Any, ...]], int]:
+        """The oldest requests that ended, at most so many, and how many were lost. See `linnet.serve._journal`."""

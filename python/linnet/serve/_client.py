@@ -166,6 +166,11 @@ class Client:
         """Has the server load the model, or what is new of it; returns when it is ready."""
         self._call("RepositoryModelLoad", _wire.text(2, model), timeout)
 
+    def rollback(self, model: str, timeout: float | None = None) -> None:
+        """Has a Linnet server return to the versions that it served before the last update."""
+        parameter = _wire.text(1, "rollback") + _wire.data(2, _wire.number(1, 1))
+        self._call("RepositoryModelLoad", _wire.text(2, model) + _wire.data(3, parameter), timeout)
+
     def unload(self, model: str, timeout: float | None = None) -> None:
         """Has the server let the model go."""
         self._call("RepositoryModelUnload", _wire.text(2, model), timeout)

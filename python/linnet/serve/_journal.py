@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from linnet._core import serve as _core
+from linnet._core.serve import Engine
 
 log = logging.getLogger("linnet.serve")
 
 _SECONDS = 0.2
-_CHUNK = 256
-"""Entries taken at a time: the interpreter's lock is held while they are made."""
+_CHUNK = 16
+"""Entries taken at a time. Between two chunks the interpreter's lock is left to requests."""
+_PAUSE = 0.0002
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
@@ -72,7 +74,7 @@ class Journal:
     """Reads finished requests while it is open. The engine keeps the last 65536 in between; older ones are lost, and
     counted in `lost`."""
 
-    def __init__(self, engine: _core.Engine, sinks: Sequence[Sink]) -> None:
+    def __init__(self, engine: Engine, sinks: Sequence[Sink]) -> None:
         self.lost = 0
         self._engine = engine
         self._sinks = sinks
@@ -106,3 +108,5 @@ class Journal:
                     sink.write(entries)
                 except Exception:  # neither a full disk nor a bug there may end the other one
                     log.exception("%s failed", type(sink).__name__)
+            if full:
+                time.sleep(_PAUSE)

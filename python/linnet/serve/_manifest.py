@@ -107,11 +107,11 @@ def digest(path: Path) -> Entry:
 def publish(
     model: Path, destination: Path, version: int | None = None, data: Iterable[Path] = (), verify: bool = True
 ) -> Path:
-    """Adds a version to a model's folder; servers that watch it see the whole version or none of it.
+    """Adds a version to a model's folder; servers that watch it see the whole version or none of it. The model's
+    reference for drift (`linnet.serve.record_reference`) is taken along when it lies beside it.
 
     Args:
-        model: an ONNX file. Files beside it whose names it mentions (external data) are taken along, and its reference
-            for drift (``.drift.json`` in place of ``.onnx``).
+        model: an ONNX file. Files beside it whose names it mentions (external data) are taken along.
         destination: the model's folder, ``REPOSITORY/NAME``; made when it is absent.
         version: its number; None: the next one.
         data: further files to take along; they must be beside the model or below its folder.
@@ -134,7 +134,8 @@ def publish(
         files = {"model.onnx": model}
         for path in [*mentioned(model), *data]:
             files[path.resolve().relative_to(model.resolve().parent).as_posix()] = path
-        if (reference := model.with_suffix(_drift.FILE_SUFFIX)).is_file():
+        reference = _drift.place_for(model)
+        if reference.is_file():
             files[_drift.FOLDER_NAME] = reference
         for name, path in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)

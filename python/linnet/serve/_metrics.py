@@ -51,7 +51,7 @@ class Metrics:
     def render(self) -> str:
         """The text, to be put after the engine's."""
         text = _Text()
-        self._process(text)
+        self._usage(text)
         self._server(text)
         self._models(text)
         for source in self._sources:
@@ -61,7 +61,7 @@ class Metrics:
             self._triton(text, self._machine)
         return text.text()
 
-    def _process(self, text: _Text) -> None:
+    def _usage(self, text: _Text) -> None:
         use = _process.usage()
         text.add("process_cpu_seconds_total", "counter", "CPU time used, of all threads.", use.cpu_seconds)
         gauges = (

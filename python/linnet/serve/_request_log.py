@@ -11,34 +11,18 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+import grpc
+
 from linnet.serve._journal import Entry, caller_of
 
 log = logging.getLogger("linnet.serve")
 
-_NAMES = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-]
+_NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 def code_name(code: int) -> str:
     """A gRPC status code's name."""
-    return _NAMES[code] if 0 <= code < len(_NAMES) else str(code)
+    return _NAMES.get(code, str(code))
 
 
 class RequestLog:
@@ -69,7 +53,7 @@ class RequestLog:
     def write(self, entries: Sequence[Entry]) -> None:
         """Writes their lines."""
         chosen = [e for e in entries if e.code or self._ratio >= 1 or self._random.random() < self._ratio]
-        data = b"".join(json.dumps(as_dict(e), ensure_ascii=False).encode() + b"\n" for e in chosen)
+        data = b"".join(json.dumps(as_dict(e)).encode("ascii") + b"\n" for e in chosen)
         if not data:
             return
         try:

@@ -174,6 +174,7 @@ class Server:
         return self._status.answer(method, path) or self.control.rest(method, path, body)
 
     def _close(self, grace_s: float) -> None:
+        self.control.close()
         until = time.monotonic() + grace_s
         closers = [threading.Thread(target=transport.stop, args=(grace_s,)) for transport in self._grpc]
         if self._http is not None:

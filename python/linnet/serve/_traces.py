@@ -141,7 +141,7 @@ def _attributes(entry: Entry) -> dict[str, str | int]:
     return attributes
 
 
-class _Counting(SpanExporter):
+class _Counting(SpanExporter):  # type: ignore[misc,unused-ignore]
     def __init__(self, exporter: SpanExporter) -> None:
         self.exported = self.failed = 0
         self._exporter = exporter
@@ -158,4 +158,4 @@ class _Counting(SpanExporter):
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
+        return bool(self._exporter.force_flush(timeout_millis))

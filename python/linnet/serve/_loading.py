@@ -119,11 +119,11 @@ def _open(config: ModelConfig, files: VersionFiles, quiet: Quiet) -> _core.Sessi
     options = _core.SessionOptions()
     options.threads = config.threads
     options.title = f"{config.name} version {files.version}"  # callers read it: no path
-    with quiet.idle():
-        if files.manifest is not None:
+    if files.manifest is not None:
+        with quiet.idle():
             _manifest.check_digests(files.folder, files.manifest)
-        with snapshot(files) as path:
-            session = _core.Session(path, options)
+    with snapshot(files) as path, quiet.idle():
+        session = _core.Session(path, options)
     check_ports(config, session.inputs(), session.outputs())
     return session
 

@@ -311,8 +311,10 @@ class Trial:
         return ""
 
     def warm(self, max_batch: int) -> None:
-        """Runs the batch sizes that will come, so that no request waits for a plan."""
-        if not self.verified or max_batch <= 1:
+        """Runs the batch sizes that will come, so that no request waits for a plan. Where other dimensions are free,
+        too, only samples tell what will come."""
+        known = self._samples or not _feeds.free_dimensions(self._config, self._inputs)
+        if not self.verified or max_batch <= 1 or not known:
             return
         every = self._row_seconds * max_batch * (max_batch + 1) / 2 < _WARM_BUDGET
         sizes = set(range(2, max_batch + 1)) if every and max_batch <= 24 else {1 << i for i in range(1, 16)}

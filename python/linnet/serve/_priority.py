@@ -1,93 +1,27 @@
-"""Work beside serving: what is heavy in a load runs when a core has nothing else to do, but is not put off for ever."""
+"""Work beside serving: the thread that loads gives way to those that serve, and gives memory back."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
 import threading
-from collections.abc import Iterator
-from types import TracebackType
 
-PATIENCE = 10.0
-"""Seconds after which a load goes on at ordinary priority: on a machine that is never idle it would not end."""
-_NICE = 10
+NICENESS = 10
+"""Of the loader's thread: its share of a busy core is a tenth of a serving thread's.
 
-
-class Quiet:
-    """The scope of one load. Inside its blocks `idle` the thread has Linux's idle priority, until patience is over.
-
-    The blocks are for calls that release the GIL, and make no threads: a thread that waits for a core must not hold
-    what others wait for, and threads inherit their maker's priority.
-    """
-
-    def __init__(self, patience: float = PATIENCE) -> None:
-        self._lock = threading.Lock()
-        self._over = not can_return()
-        self._inside = 0
-        self._timer = threading.Timer(patience, self._give_up)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Quiet:
-        if not self._over:
-            self._timer.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
-
-    @contextlib.contextmanager
-    def idle(self) -> Iterator[None]:
-        """A block at idle priority."""
-        with self._lock:
-            if not self._over:
-                self._inside = threading.get_native_id()
-                os.sched_setscheduler(self._inside, os.SCHED_IDLE, os.sched_param(0))
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._return()
-
-    def _give_up(self) -> None:
-        with self._lock:
-            self._over = True
-            self._return()
-
-    def _return(self) -> None:
-        if self._inside:
-            os.sched_setscheduler(self._inside, os.SCHED_OTHER, os.sched_param(0))
-            self._inside = 0
-
-
-@functools.cache
-def can_return() -> bool:
-    """Whether a thread may take idle priority and leave it again: elsewhere than on Linux it cannot, and without
-    CAP_SYS_NICE or a limit RLIMIT_NICE of 20 it may not."""
-    results: list[bool] = []
-
-    def attempt() -> None:
-        try:
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        except (AttributeError, OSError):
-            return
-        results.append(True)
-
-    thread = threading.Thread(target=attempt)  # one that is not needed any more
-    thread.start()
-    thread.join()
-    return bool(results)
+Not Linux's idle priority: on a busy machine a thread that has it can stop for a long time in the middle of a system
+call or an allocation, and those that wait for the same lock wait with it (measured: an answer's p99 went from 5 to
+80 ms). And without rights a thread cannot leave it again.
+"""
 
 
 def be_nice() -> None:
-    """Lowers the calling thread for good, where `Quiet` can do nothing."""
-    if not can_return() and hasattr(os, "sched_setscheduler"):
+    """Lowers the calling thread, and threads that it makes, for good; nothing happens where one thread's priority
+    cannot be set (elsewhere than on Linux it would be the process's)."""
+    if hasattr(os, "sched_setscheduler"):
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def return_memory() -> None:

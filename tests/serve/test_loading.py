@@ -18,7 +18,7 @@ from linnet._core import serve as engine
 from linnet.serve import _layouts, _loading, _priority
 from linnet.serve._config import ModelConfig, PortConfig, Warmup, WarmupInput
 from linnet.serve._loading import Loaded, LoadError
-from repository_models import adds, save, version
+from repository_models import adds, save, until, version
 
 BATCH: list[int | str] = ["batch", 2]
 
@@ -225,6 +225,49 @@ _loading._open = lambda *a: sessions.append(make(*a)) or sessions[-1]
     assert done.stdout == "good\n", done.stderr
 
 
+needs_idle = pytest.mark.skipif(not _priority.can_return(), reason="may not leave idle priority again")
+
+
+@needs_idle
+def test_idle_priority_is_for_the_block_only() -> None:
+    before = os.sched_getscheduler(0)
+    with _priority.Quiet() as quiet:
+        assert os.sched_getscheduler(0) == before
+        with quiet.idle():
+            assert os.sched_getscheduler(0) == os.SCHED_IDLE
+        assert os.sched_getscheduler(0) == before
+
+
+@needs_idle
+def test_a_load_that_is_put_off_goes_on_at_ordinary_priority() -> None:
+    """A thread that sleeps gets as little of a core as one that nobody lets run."""
+    with _priority.Quiet() as quiet:
+        with quiet.idle():
+            assert os.sched_getscheduler(0) == os.SCHED_IDLE
+            until(lambda: os.sched_getscheduler(0) == os.SCHED_OTHER)
+        with quiet.idle():
+            assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_where_idle_priority_cannot_be_left_again() -> None:
+    """As for a user without rights: the thread does not take it."""
+    code = """
+import os, resource, threading
+resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+assert not p.can_return()
+with p.Quiet() as quiet, quiet.idle():
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+print("good")
+"""
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    before = ["import sys", f"sys.path[:] = {sys.path!r}", "import linnet.serve._priority as p"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(before) + code], capture_output=True, text=True)
+    assert done.stdout == "good\n", done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one thread's priority cannot be set")
 def test_only_the_loader_gives_way(tmp_path: Path) -> None:
     """Its thread alone is nice, and the pool's threads, which inherit their maker's priority, are not made by it."""
@@ -246,13 +289,13 @@ for _ in range(20):
 threads = [int(t) for t in os.listdir("/proc/self/task")]
 loader = repository._thread.native_id
 print(len(threads), max(os.getpriority(os.PRIO_PROCESS, t) for t in threads if t != loader))
-print(os.getpriority(os.PRIO_PROCESS, loader))
+print(os.getpriority(os.PRIO_PROCESS, loader), {{os.sched_getscheduler(t) for t in threads}} == {{os.SCHED_OTHER}})
 repository.stop()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    count, others, loader = map(int, done.stdout.split())
-    assert (others, loader) == (os.nice(0), _priority.NICENESS), done.stderr
-    assert count > 2 or _core.available_cpus() == 1, "the pool's threads are there"
+    count, others, loader, ordinary = done.stdout.split()
+    assert (int(others), int(loader), ordinary) == (os.nice(0), _priority.NICENESS, "True"), done.stderr
+    assert int(count) > 2 or _core.available_cpus() == 1, "the pool's threads are there"
 
 
 def test_memory_is_given_back(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from linnet.serve import _drift, _feeds, _manifest
 from linnet.serve._config import DEFAULT_MAX_BATCH, ConfigError, ModelConfig, PortConfig
 from linnet.serve._engine import MakeServed, Served
 from linnet.serve._layouts import VersionFiles
+from linnet.serve._priority import Quiet
 from linnet.serve._snapshot import snapshot
 
 log = logging.getLogger("linnet.serve")
@@ -64,7 +65,7 @@ class LoadError(Exception):
 
 
 def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: _core.Flag) -> Loaded:
-    """Loads a version, tries it and warms it up, all in the calling thread.
+    """Loads a version, tries it and warms it up; the heavy parts give way to what serves.
 
     Raises:
         LoadError: with the file or key, and what is wrong.
@@ -73,12 +74,13 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         raise LoadError(files.problem or f"{files.folder}: there is no model")
     started = time.monotonic()
     try:
-        session = _open(config, files)
-        trial = Trial(config, session, terminate)
-        trial.verify()
-        max_batch, reason = _batching(config, trial)
-        trial.warm(max_batch)
-        reference = _reference(config, files, session, trial)
+        with Quiet() as quiet:
+            session = _open(config, files, quiet)
+            trial = Trial(config, session, quiet, terminate)
+            trial.verify()
+            max_batch, reason = _batching(config, trial)
+            trial.warm(max_batch)
+            reference = _reference(config, files, session, trial)
     except (ConfigError, _manifest.ManifestError) as error:
         raise LoadError(str(error)) from error
     except (_errors.LinnetError, OSError, MemoryError) as error:
@@ -113,13 +115,13 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
     )
 
 
-def _open(config: ModelConfig, files: VersionFiles) -> _core.Session:
+def _open(config: ModelConfig, files: VersionFiles, quiet: Quiet) -> _core.Session:
     options = _core.SessionOptions()
     options.threads = config.threads
     options.title = f"{config.name} version {files.version}"  # callers read it: no path
     if files.manifest is not None:
         _manifest.check_digests(files.folder, files.manifest)
-    with snapshot(files) as path:
+    with snapshot(files) as path, quiet.idle():
         session = _core.Session(path, options)
     check_ports(config, session.inputs(), session.outputs())
     return session
@@ -224,8 +226,8 @@ def _batching(config: ModelConfig, trial: Trial) -> tuple[int, str]:
 class Trial:
     """Runs of a model that is not served yet."""
 
-    def __init__(self, config: ModelConfig, session: _core.Session, terminate: _core.Flag) -> None:
-        self._config, self._session, self._terminate = config, session, terminate
+    def __init__(self, config: ModelConfig, session: _core.Session, quiet: Quiet, terminate: _core.Flag) -> None:
+        self._config, self._session, self._quiet, self._terminate = config, session, quiet, terminate
         self._inputs = [p for p in session.inputs() if not p["optional"]]
         self.ports: list[_core.Port] = [*self._inputs, *session.outputs()]
         self.verified = False
@@ -236,7 +238,8 @@ class Trial:
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
         """One run, on this thread alone: what serves keeps the pool's workers, and none is made that is as nice."""
-        return self._session.run(feeds, None, self._terminate, _RUN_LIMIT_MS, None, 1)
+        with self._quiet.idle():
+            return self._session.run(feeds, None, self._terminate, _RUN_LIMIT_MS, None, 1)
 
     def verify(self) -> None:
         """Runs the samples, or zeros where there are none.

@@ -1,3 +1,4 @@
+// The sketches: sorted into bins as requests pass, compared when somebody looks.
 #include "serve/drift.h"
 
 #include <algorithm>

@@ -1,5 +1,4 @@
 // The Open Inference Protocol v2 over gRPC (protos/inference.proto).
-#include <cstring>
 #include <utility>
 
 #include "serve/codecs.h"
@@ -150,53 +149,6 @@ ListField list_of(DType dtype) {
     }
 }
 
-// Elements of a typed list, written where the shape has room for them.
-class Filler {
-  public:
-    Filler(Tensor& tensor, ListField list) : tensor_(tensor), list_(list), count_(tensor.count()) {}
-
-    // T: of the tensor. As: what the list's elements are.
-    template <class T, class As>
-    void varints(Cursor& in) {
-        in.each_varint(list_.name, [&](uint64_t bits) {
-            const As value = static_cast<As>(bits);
-            if constexpr (!std::is_same_v<T, bool>) {
-                if (!std::in_range<T>(value)) refuse(Code::invalid_argument, value, " is no ", oip_name(tensor_.dtype));
-            }
-            room(1);
-            tensor_.as<T>()[done_++] = static_cast<T>(value);
-        });
-    }
-    void fixed(const Cursor& in) {
-        const size_t size = dtype_size(tensor_.dtype);
-        const Bytes bytes = in.fixed_bytes(list_.name, size);
-        if (bytes.empty()) return;
-        room(bytes.size() / size);
-        std::memcpy(tensor_.as<std::byte>() + static_cast<size_t>(done_) * size, bytes.data(), bytes.size());
-        done_ += static_cast<int64_t>(bytes.size() / size);
-    }
-    void text(const Cursor& in) {
-        room(1);
-        tensor_.as<std::string>()[done_++] = in.text(list_.name);
-    }
-    void finish() const {
-        if (done_ != count_)
-            refuse(Code::invalid_argument, done_, " elements in ", list_.name, " where shape ",
-                   shape_text(tensor_.shape), " has ", count_);
-    }
-
-  private:
-    void room(size_t more) const {
-        if (more > static_cast<size_t>(count_ - done_))
-            refuse(Code::invalid_argument, "more elements in ", list_.name, " than the ", count_, " of shape ",
-                   shape_text(tensor_.shape));
-    }
-
-    Tensor& tensor_;
-    ListField list_;
-    int64_t count_, done_ = 0;
-};
-
 Tensor tensor_of_contents(DType dtype, const Input& input) {
     const ListField list = list_of(dtype);
     if (list.number == 0)
@@ -206,8 +158,7 @@ Tensor tensor_of_contents(DType dtype, const Input& input) {
     if (count > static_cast<int64_t>(input.contents.size()))
         refuse(Code::invalid_argument, "'contents' are too short for the ", count, " elements of shape ",
                shape_text(input.shape));
-    Tensor tensor = Tensor::allocate(dtype, input.shape);
-    Filler filler(tensor, list);
+    ListFiller filler(dtype, input.shape, list);
     Cursor in(input.contents);
     while (in.next()) {
         if (in.field() > 8) continue;
@@ -225,11 +176,13 @@ Tensor tensor_of_contents(DType dtype, const Input& input) {
             case DType::u32: filler.varints<uint32_t, uint32_t>(in); break;
             case DType::u64: filler.varints<uint64_t, uint64_t>(in); break;
             case DType::string: filler.text(in); break;
-            default: filler.fixed(in); break;
+            default: filler.bytes(in.fixed_bytes(list.name, dtype_size(dtype))); break;
         }
     }
-    filler.finish();
-    return tensor;
+    if (filler.done() != count)
+        refuse(Code::invalid_argument, filler.done(), " elements in ", list.name, " where shape ",
+               shape_text(input.shape), " has ", count);
+    return std::move(filler.tensor());
 }
 
 Request decode(Bytes bytes) {

@@ -1,3 +1,4 @@
+// Models by name; versions by number, label, weight or default.
 #include "serve/registry.h"
 
 #include <algorithm>

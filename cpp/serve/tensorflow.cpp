@@ -149,135 +149,92 @@ ListField list_of(DType dtype) {
     }
 }
 
-// The elements of a list, and after them the last one again, as often as the shape needs it; without any element, 0.
-// `padding` is what the request may still take for such elements, in bytes.
-class Filler {
-  public:
-    Filler(DType dtype, const Shape& shape, Bytes proto, int64_t& padding)
-        : list_(list_of(dtype)),
-          element_(static_cast<int64_t>(dtype == DType::string ? sizeof(std::string) : dtype_size(dtype))),
-          count_(element_count(shape)),
-          padding_(padding) {
-        // An element takes a byte at least: what is missing for sure is known before memory is asked for.
-        check_padding(count_ - static_cast<int64_t>(proto.size()), element_);
-        tensor_ = Tensor::allocate(dtype, shape);
-    }
-
-    Tensor fill(Bytes proto) {
-        Cursor in(proto);
-        while (in.next())
-            if (in.field() == list_.number) take(in);
-        if (half_of_pair_) refuse(Code::invalid_argument, list_.name, " has an odd number of elements");
-        pad();
-        return std::move(tensor_);
-    }
-
-  private:
-    void take(Cursor& in) {
-        switch (tensor_.dtype) {
-            case DType::string:
-                room(1);
-                tensor_.as<std::string>()[done_++] = in.text(list_.name);
-                return;
-            case DType::f32: return bytes(in.fixed_bytes(list_.name, 4));
-            case DType::f64: return bytes(in.fixed_bytes(list_.name, 8));
-            case DType::c64: return parts(in.fixed_bytes(list_.name, 4), 4);
-            case DType::c128: return parts(in.fixed_bytes(list_.name, 8), 8);
-            case DType::i64: return varints<int64_t, int64_t>(in);
-            case DType::u64: return varints<uint64_t, uint64_t>(in);
-            case DType::u32: return varints<uint32_t, uint32_t>(in);
-            case DType::boolean: return varints<bool, uint64_t>(in);
-            case DType::i32: return varints<int32_t, int32_t>(in);
-            case DType::i16: return varints<int16_t, int32_t>(in);
-            case DType::i8: return varints<int8_t, int32_t>(in);
-            case DType::u8: return varints<uint8_t, int32_t>(in);
-            case DType::f16:
-            case DType::bf16:  // bits
-            case DType::u16: return varints<uint16_t, int32_t>(in);
-            case DType::i4: return varints<int8_t, int32_t>(in, -8, 7);
-            case DType::u4: return varints<uint8_t, int32_t>(in, 0, 15);
-            case DType::i2: return varints<int8_t, int32_t>(in, -2, 1);
-            case DType::u2: return varints<uint8_t, int32_t>(in, 0, 3);
-            default: return bytes(in.bytes(list_.name));  // float8_val
-        }
-    }
-
-    template <class T, class As>
-    void varints(Cursor& in, T low = std::numeric_limits<T>::min(), T high = std::numeric_limits<T>::max()) {
-        in.each_varint(list_.name, [&](uint64_t bits) {
-            const As value = static_cast<As>(bits);
-            if constexpr (!std::is_same_v<T, bool>) {
-                if (!std::in_range<T>(value) || static_cast<T>(value) < low || static_cast<T>(value) > high)
-                    refuse(Code::invalid_argument, value, " in ", list_.name, " is no ", dtype_name(tensor_.dtype));
-            }
-            room(1);
-            tensor_.as<T>()[done_++] = static_cast<T>(value);
-        });
-    }
-    void bytes(Bytes found) {
-        const auto size = static_cast<size_t>(element_);
-        room(found.size() / size);
-        if (found.empty()) return;
-        std::memcpy(tensor_.as<std::byte>() + static_cast<size_t>(done_) * size, found.data(), found.size());
-        done_ += static_cast<int64_t>(found.size() / size);
-    }
-    // Real and imaginary parts, of `size` bytes each.
-    void parts(Bytes found, size_t size) {
-        for (size_t at = 0; at < found.size(); at += size) {
-            room(1);
-            const auto pair = static_cast<size_t>(done_) * 2 + (half_of_pair_ ? 1 : 0);
-            std::memcpy(tensor_.as<std::byte>() + pair * size, found.data() + at, size);
-            if (half_of_pair_) ++done_;
-            half_of_pair_ = !half_of_pair_;
-        }
-    }
-
-    void room(size_t more) const {
-        if (more > static_cast<size_t>(count_ - done_))
-            refuse(Code::invalid_argument, "more elements in ", list_.name, " than the ", count_,
-                   " that the shape has");
-    }
-    void check_padding(int64_t elements, int64_t size) const {
-        if (elements > 0 && elements > padding_ / size)
-            refuse(Code::invalid_argument, "the shape has ", count_, " elements, of which most are not in ", list_.name,
-                   ": a request may leave out elements of ", kMostPaddedBytes >> 20, " MiB in all");
-    }
-    void pad() {
-        const int64_t missing = count_ - done_;
-        if (missing == 0) return;
-        if (tensor_.dtype == DType::string) {
-            auto* strings = tensor_.as<std::string>();
-            const std::string last = done_ ? strings[done_ - 1] : std::string();
-            const int64_t size = element_ + static_cast<int64_t>(last.size());
-            check_padding(missing, size);
-            padding_ -= missing * size;
-            std::fill(strings + done_, strings + count_, last);
-            return;
-        }
-        check_padding(missing, element_);
-        padding_ -= missing * element_;
-        const auto size = static_cast<size_t>(element_);
-        auto* const memory = tensor_.as<std::byte>();
-        if (done_ == 0) {
-            std::memset(memory, 0, static_cast<size_t>(count_) * size);
-            return;
-        }
-        for (int64_t i = done_; i < count_; ++i)
-            std::memcpy(memory + static_cast<size_t>(i) * size, memory + static_cast<size_t>(done_ - 1) * size, size);
-    }
-
-    ListField list_;
-    int64_t element_, count_, done_ = 0;
-    int64_t& padding_;
-    bool half_of_pair_ = false;
-    Tensor tensor_;
-};
-
 // What the inputs of one request take together.
 struct Taken {
     int64_t padding = kMostPaddedBytes;  // left
     int64_t strings = 0;
 };
+
+void check_padding(int64_t missing, int64_t size, int64_t left) {
+    if (missing > 0 && missing > left / size)
+        refuse(Code::invalid_argument, missing,
+               " of the elements that the shape has are not in the list: a request may ", "leave out elements of ",
+               kMostPaddedBytes >> 20, " MiB in all");
+}
+
+// Real and imaginary parts, of `size` bytes each. `half`: a real part waits for its imaginary one.
+void take_parts(ListFiller& filler, Bytes found, size_t size, bool& half) {
+    for (size_t at = 0; at < found.size(); at += size) {
+        filler.need_room(1);
+        const auto part = static_cast<size_t>(filler.done()) * 2 + (half ? 1 : 0);
+        std::memcpy(filler.tensor().as<std::byte>() + part * size, found.data() + at, size);
+        if (half) filler.one_more();
+        half = !half;
+    }
+}
+
+void take_elements(ListFiller& filler, Cursor& in, const char* name, bool& half) {
+    switch (filler.tensor().dtype) {
+        case DType::string: return filler.text(in);
+        case DType::f32: return filler.bytes(in.fixed_bytes(name, 4));
+        case DType::f64: return filler.bytes(in.fixed_bytes(name, 8));
+        case DType::c64: return take_parts(filler, in.fixed_bytes(name, 4), 4, half);
+        case DType::c128: return take_parts(filler, in.fixed_bytes(name, 8), 8, half);
+        case DType::i64: return filler.varints<int64_t, int64_t>(in);
+        case DType::u64: return filler.varints<uint64_t, uint64_t>(in);
+        case DType::u32: return filler.varints<uint32_t, uint32_t>(in);
+        case DType::boolean: return filler.varints<bool, uint64_t>(in);
+        case DType::i32: return filler.varints<int32_t, int32_t>(in);
+        case DType::i16: return filler.varints<int16_t, int32_t>(in);
+        case DType::i8: return filler.varints<int8_t, int32_t>(in);
+        case DType::u8: return filler.varints<uint8_t, int32_t>(in);
+        case DType::f16:
+        case DType::bf16:  // bits
+        case DType::u16: return filler.varints<uint16_t, int32_t>(in);
+        case DType::i4: return filler.varints<int8_t, int32_t>(in, -8, 7);
+        case DType::u4: return filler.varints<uint8_t, int32_t>(in, 0, 15);
+        case DType::i2: return filler.varints<int8_t, int32_t>(in, -2, 1);
+        case DType::u2: return filler.varints<uint8_t, int32_t>(in, 0, 3);
+        default: return filler.bytes(in.bytes(name));  // float8_val
+    }
+}
+
+// The last of the `done` elements is that of all that follow; without any, these are 0.
+void pad(Tensor& tensor, int64_t done, int64_t count, int64_t& left) {
+    if (done == count) return;
+    if (tensor.dtype == DType::string) {
+        auto* strings = tensor.as<std::string>();
+        const std::string last = done ? strings[done - 1] : std::string();
+        const auto size = static_cast<int64_t>(sizeof(std::string) + last.size());
+        check_padding(count - done, size, left);
+        left -= (count - done) * size;
+        std::fill(strings + done, strings + count, last);
+        return;
+    }
+    const size_t size = dtype_size(tensor.dtype);
+    check_padding(count - done, static_cast<int64_t>(size), left);
+    left -= (count - done) * static_cast<int64_t>(size);
+    auto* const memory = tensor.as<std::byte>();
+    if (done == 0) std::memset(memory, 0, static_cast<size_t>(count) * size);
+    for (int64_t i = done; i < count && done > 0; ++i)
+        std::memcpy(memory + static_cast<size_t>(i) * size, memory + static_cast<size_t>(done - 1) * size, size);
+}
+
+// The elements of the list of their type in a TensorProto.
+Tensor tensor_of_list(DType dtype, const Shape& shape, Bytes proto, Taken& taken) {
+    const ListField list = list_of(dtype);
+    const size_t size = dtype == DType::string ? sizeof(std::string) : dtype_size(dtype);
+    // An element takes a byte at least: how many are missing for sure is known before memory is asked for.
+    check_padding(element_count(shape) - static_cast<int64_t>(proto.size()), static_cast<int64_t>(size), taken.padding);
+    ListFiller filler(dtype, shape, list);
+    bool half = false;
+    Cursor in(proto);
+    while (in.next())
+        if (in.field() == list.number) take_elements(filler, in, list.name, half);
+    if (half) refuse(Code::invalid_argument, list.name, " has an odd number of elements");
+    pad(filler.tensor(), filler.done(), filler.count(), taken.padding);
+    return std::move(filler.tensor());
+}
 
 Tensor tensor_of_proto(Bytes proto, Taken& taken) {
     Head head;
@@ -288,7 +245,7 @@ Tensor tensor_of_proto(Bytes proto, Taken& taken) {
         refuse(Code::invalid_argument, "its dtype is number ", head.dtype, ", which is not supported");
     if (head.shape.unknown_rank) refuse(Code::invalid_argument, "its shape has no rank");
     count_strings(taken.strings, dtype, head.shape.sizes);
-    if (head.content.empty()) return Filler(dtype, head.shape.sizes, proto, taken.padding).fill(proto);
+    if (head.content.empty()) return tensor_of_list(dtype, head.shape.sizes, proto, taken);
     if (dtype == DType::string) refuse(Code::invalid_argument, "text is expected in string_val, not in tensor_content");
     return view_or_copy(dtype, head.shape.sizes, head.content);
 }

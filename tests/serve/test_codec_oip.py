@@ -245,7 +245,9 @@ def test_elements_beyond_their_type() -> None:
     for datatype, value in [("INT8", 128), ("INT16", -32769), ("UINT8", 256), ("UINT16", 65536)]:
         made = one(datatype, (1,), typed=True)
         getattr(made.inputs[0].contents, TYPED[datatype])[0] = value
-        refused(INVALID_ARGUMENT, f"{value} is no {datatype}", "oip", made.SerializeToString())
+        refused(
+            INVALID_ARGUMENT, f"{value} in {TYPED[datatype]} is no {datatype.lower()}", "oip", made.SerializeToString()
+        )
 
 
 def test_what_is_no_tensor() -> None:

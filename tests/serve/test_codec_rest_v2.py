@@ -181,6 +181,7 @@ def test_what_is_refused() -> None:
     refuse({"inputs": [tensor("INT32", [-1], [1])]}, "-1 is no size of a dimension")
     refuse({"inputs": [tensor("INT32", [1.0], [1])]}, "1.0 is no size of a dimension")  # type: ignore[list-item]
     refuse({"inputs": [tensor("INT32", [1e30], [1])]}, "1e+30 is no size of a dimension")  # type: ignore[list-item]
+    refuse({"inputs": [tensor("INT32", [float("nan")], [1])]}, "NaN is no size of a dimension")  # type: ignore[list-item]
     refuse({"inputs": [tensor("INT32", [2**40, 2**40], [1])]}, "overflows")
     refuse({"inputs": [tensor("INT32", [1] * 33, [1])]}, "more than 32 dimensions")
     refuse({"inputs": [tensor("INT8", [1], [1]), tensor("INT8", [1], [1])]}, "input 'x' is named twice")

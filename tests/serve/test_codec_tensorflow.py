@@ -251,12 +251,12 @@ def test_elements_left_out_are_limited_in_all_inputs_together() -> None:
     assert sum(array.nbytes for array in inputs(made).values()) == 2**24
     set_shape(made.inputs["e"], (8,))
     made.inputs["e"].dtype = 1
-    refused(INVALID_ARGUMENT, "input 'e': the shape has 8 elements, of which", "tensorflow", made.SerializeToString())
+    refused(INVALID_ARGUMENT, "input 'e': 8 of the elements that the shape has", "tensorflow", made.SerializeToString())
     made = message("tensorflow.serving.PredictRequest")
     made.inputs["x"].dtype = 7
     made.inputs["x"].string_val.append(b"t" * 10000)
     set_shape(made.inputs["x"], (5000,))
-    refused(INVALID_ARGUMENT, "input 'x': the shape has 5000", "tensorflow", made.SerializeToString())
+    refused(INVALID_ARGUMENT, "input 'x': 4999 of the elements", "tensorflow", made.SerializeToString())
 
 
 def test_texts_are_counted_in_all_inputs_together() -> None:

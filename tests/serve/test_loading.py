@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from linnet._core import serve as engine
 from linnet.serve import _layouts, _loading, _priority
 from linnet.serve._config import ModelConfig, PortConfig, Warmup, WarmupInput
 from linnet.serve._loading import Loaded, LoadError
-from repository_models import adds, save, version
+from repository_models import adds, save, until, version
 
 BATCH: list[int | str] = ["batch", 2]
 
@@ -180,12 +182,82 @@ def test_stopping(tmp_path: Path) -> None:
         _loading.load(config, _layouts.versions(config)[1], engine.Served, stop)
 
 
+needs_idle = pytest.mark.skipif(not _priority.can_return(), reason="may not leave idle priority again")
+
+
+@needs_idle
 def test_idle_priority_is_for_the_block_only() -> None:
     before = os.sched_getscheduler(0)
-    with _priority.background():
-        assert os.sched_getscheduler(0) == os.SCHED_IDLE
-    assert os.sched_getscheduler(0) == before
-    _priority.return_memory()
+    with _priority.Quiet() as quiet:
+        assert os.sched_getscheduler(0) == before
+        with quiet.idle():
+            assert os.sched_getscheduler(0) == os.SCHED_IDLE
+        assert os.sched_getscheduler(0) == before
+
+
+@needs_idle
+def test_a_load_is_not_put_off_for_ever() -> None:
+    with _priority.Quiet(patience=0.05) as quiet:
+        with quiet.idle():
+            assert os.sched_getscheduler(0) == os.SCHED_IDLE
+            until(lambda: os.sched_getscheduler(0) == os.SCHED_OTHER)
+        with quiet.idle():
+            assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_where_idle_priority_cannot_be_left_again() -> None:
+    """As for a user without rights: such a thread keeps its priority, and is nicer for good."""
+    code = """
+import os, resource, threading
+resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+from linnet.serve import _priority
+assert not _priority.can_return()
+def work():
+    with _priority.Quiet() as quiet, quiet.idle():
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    _priority.be_nice()
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 10
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+assert os.getpriority(os.PRIO_PROCESS, os.getpid()) == 0
+print("good")
+"""
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    before = ["import numpy", "import sys", f"sys.path[:] = {sys.path!r}", "import linnet.serve._priority as p"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(before) + code], capture_output=True, text=True)
+    assert done.stdout == "good\n", done.stderr
+
+
+@needs_idle
+def test_no_thread_is_left_at_idle_priority(tmp_path: Path) -> None:
+    """The pool's threads are not made by a load, or they would inherit its priority."""
+    code = f"""
+import os, sys
+sys.path[:] = {sys.path!r}
+import numpy as np
+from pathlib import Path
+from repository_models import open_repository, save
+from onnx import helper, numpy_helper
+from linnet import _core
+path = Path({str(tmp_path / "m.onnx")!r})
+w = numpy_helper.from_array(np.ones((1000, 1000), np.float32), "w")
+save([helper.make_node("MatMul", ["x", "w"], ["y"])], [w], path, ["batch", 1000], ["batch", 1000])
+repository = open_repository(path, **{{}})
+session = _core.Session(path, _core.SessionOptions())
+for _ in range(20):
+    session.run({{"x": np.ones((64, 1000), np.float32)}})
+threads = [int(t) for t in os.listdir("/proc/self/task")]
+print(len(threads), {{os.sched_getscheduler(t) for t in threads}} == {{os.SCHED_OTHER}})
+repository.stop()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    count, ordinary = done.stdout.split()
+    assert ordinary == "True", done.stderr
+    assert int(count) > 2 or _core.available_cpus() == 1, "the pool's threads are there"
 
 
 def test_memory_is_given_back(tmp_path: Path) -> None:

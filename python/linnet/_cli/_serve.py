@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -123,11 +124,21 @@ def run(args: argparse.Namespace) -> int:
         server = Server(args.source, **_settings(args))
     except ConfigError as error:
         raise _common.UsageError(str(error)) from error
+    _allow_connections()
     with server:
         for line in banner(server):
             print(line, flush=True)
         server.run()
     return 0
+
+
+def _allow_connections() -> None:
+    """Each connection takes a file descriptor; shells allow 1024 unless one asks."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def banner(server: Any) -> list[str]:

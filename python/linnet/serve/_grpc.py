@@ -15,6 +15,7 @@ import grpc
 
 from linnet._core import serve as _core
 from linnet._errors import ServeError
+from linnet.serve import _compression
 
 _OIP = "/inference.GRPCInferenceService/"
 _TENSORFLOW = "/tensorflow.serving.PredictionService/"
@@ -71,15 +72,16 @@ class GrpcTransport:
     ) -> None:
         self._engine = engine
         self._traced = traced
+        self._limit = max_message_bytes
         table: dict[str, grpc.RpcMethodHandler] = {}
         if inference:
             table[_OIP + "ModelInfer"] = self._inference(engine.infer_oip)
             table[_OIP + "ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream_infer)
             table[_TENSORFLOW + "Predict"] = self._inference(engine.predict_tensorflow)
         for path, function in methods.unary.items():
-            table[path] = grpc.unary_unary_rpc_method_handler(_control(function))
+            table[path] = grpc.unary_unary_rpc_method_handler(_control(function, max_message_bytes))
         for path, stream in methods.streams.items():
-            table[path] = grpc.stream_stream_rpc_method_handler(_generator(stream))
+            table[path] = grpc.stream_stream_rpc_method_handler(_generator(stream, max_message_bytes))
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="linnet-call")
         self._server = grpc.server(
             self._pool,
@@ -88,7 +90,10 @@ class GrpcTransport:
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.per_message_decompression", 0),  # we do that, and know when to stop
                 ("grpc.so_reuseport", 0),
+                # Streams that are opened and reset by the thousand count; their connection waits, not the others.
+                ("grpc.max_concurrent_streams", 2 * threads),
                 # A client may keep a quiet connection open; one that pings too often is told to go.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -113,7 +118,7 @@ class GrpcTransport:
         self._pool.shutdown(wait=False)
 
     def _inference(self, run: Callable[..., bytes]) -> grpc.RpcMethodHandler:
-        traced = self._traced
+        traced, limit, plain = self._traced, self._limit, _compression.plain
 
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
             cancel = _core.Cancel()
@@ -122,7 +127,7 @@ class GrpcTransport:
             left = context.time_remaining()
             try:
                 trace = _metadata(context, "traceparent") if traced else ""
-                return run(request, -1.0 if left is None else left, cancel, trace)
+                return run(plain(request, limit), -1.0 if left is None else left, cancel, trace)
             except ServeError as error:
                 _fail(context, error)
                 raise
@@ -141,7 +146,11 @@ class GrpcTransport:
             left = context.time_remaining()
             try:
                 yield self._engine.infer_oip_stream(
-                    request, -1.0 if left is None else left, cancel, trace, raise_errors=as_status
+                    _compression.plain(request, self._limit),
+                    -1.0 if left is None else left,
+                    cancel,
+                    trace,
+                    raise_errors=as_status,
                 )
             except ServeError as error:
                 _fail(context, error)
@@ -155,10 +164,10 @@ class _Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._table.get(handler_call_details.method)
 
 
-def _control(function: Unary) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+def _control(function: Unary, limit: int) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return function(request)
+            return function(_compression.plain(request, limit))
         except ServeError as error:
             _fail(context, error)
             raise
@@ -166,10 +175,10 @@ def _control(function: Unary) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     return handle
 
 
-def _generator(stream: Stream) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
+def _generator(stream: Stream, limit: int) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
     def handle(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         try:
-            yield from stream(requests, context)
+            yield from stream((_compression.plain(request, limit) for request in requests), context)
         except ServeError as error:
             _fail(context, error)
 

@@ -6,6 +6,7 @@ Addresses of models' calls are taken apart here; bodies go to the engine as they
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import ssl
 import threading
@@ -19,6 +20,7 @@ from aiohttp import web
 
 from linnet._core import serve as _core
 from linnet._errors import ServeError
+from linnet.serve._compression import TooLarge, inflate_http
 
 # gRPC's codes as HTTP's: Triton's table for v2 (CANCELLED and ALREADY_EXISTS are 400).
 _STATUS = {1: 400, 3: 400, 4: 504, 5: 404, 6: 400, 7: 403, 8: 429, 9: 412, 12: 501, 13: 500, 14: 503, 16: 401}
@@ -49,8 +51,10 @@ class HttpTransport:
     Args:
         threads: requests that run at a time; others wait in order.
         max_body_bytes: a larger body, also one that grows larger when it is decompressed, is refused with 413.
-        header_timeout_s: a connection that has not sent a whole request's head by then is closed.
-        body_timeout_s: the same for its body.
+        head_timeout_s: a connection on which no request's head has come by then, whole, is closed; also one that is
+            not used again for so long.
+        body_timeout_s: a request whose body has not come by then is refused with 408.
+        max_connections: of more than these, the ones that have been quiet for longest are closed.
     """
 
     def __init__(
@@ -61,19 +65,27 @@ class HttpTransport:
         inference: bool = True,
         threads: int = 64,
         max_body_bytes: int = 64 << 20,
+        head_timeout_s: float = 75.0,
         body_timeout_s: float = 30.0,
+        max_connections: int = 4096,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._engine = engine
         self._control = control
         self._inference = inference
+        self._head_timeout = head_timeout_s
         self._body_timeout = body_timeout_s
+        self._max_connections = max_connections
+        # When each connection was last heard of; infinity while a request is under way.
+        self._heard: dict[Any, float] = {}
         self._tls = tls
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="linnet-http")
+        self._limit = max_body_bytes
         self._app = web.Application(client_max_size=max_body_bytes)
         self._app.router.add_route("*", "/{path:.*}", self._handle)
         self._loop = asyncio.new_event_loop()
-        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, keepalive_timeout=75)
+        self._sweeper: asyncio.Task[None] | None = None
+        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, auto_decompress=False)
         self._thread = threading.Thread(target=self._run, name="linnet-http-loop", daemon=True)
         self._thread.start()
 
@@ -90,6 +102,7 @@ class HttpTransport:
         async def bind() -> int:
             if not self._runner.sites:
                 await self._runner.setup()
+                self._sweeper = self._loop.create_task(self._sweep())
             site = web.TCPSite(self._runner, host, port, ssl_context=self._tls)
             await site.start()
             return int(self._runner.addresses[-1][1])
@@ -98,6 +111,8 @@ class HttpTransport:
 
     def stop(self, grace_s: float) -> None:
         """Takes no new connections, waits at most ``grace_s`` seconds for requests under way, and ends."""
+        if self._sweeper is not None:
+            self._loop.call_soon_threadsafe(self._sweeper.cancel)
         self._runner._shutdown_timeout = grace_s
         self._await(self._runner.cleanup())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -105,7 +120,28 @@ class HttpTransport:
         self._loop.close()
         self._pool.shutdown(wait=False)
 
+    async def _sweep(self) -> None:
+        """Closes connections on which nothing happens (aiohttp itself waits for a request's head for ever)."""
+        while True:
+            await asyncio.sleep(min(1.0, self._head_timeout / 4))
+            server = self._runner.server
+            now = self._loop.time()
+            self._heard = {one: self._heard.get(one, now) for one in (server.connections if server else ())}
+            quiet = sorted((at, id(one), one) for one, at in self._heard.items() if at != math.inf)
+            for index, (at, _, one) in enumerate(quiet):
+                if now - at < self._head_timeout and index >= len(self._heard) - self._max_connections:
+                    break
+                one.force_close()
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        connection = request.protocol
+        self._heard[connection] = math.inf
+        try:
+            return await self._answer(request)
+        finally:
+            self._heard[connection] = self._loop.time()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await asyncio.wait_for(request.read(), self._body_timeout)
         except (asyncio.TimeoutError, TimeoutError):
@@ -118,9 +154,14 @@ class HttpTransport:
             raise
         except Exception as error:  # what aiohttp says of a body that is not what its headers claim
             return _error(400, f"the body cannot be read: {error}")
-        work = self._work(request, body)
+        encoding = request.headers.get("Content-Encoding", "").strip().lower()
         try:
+            if encoding:
+                body = await self._loop.run_in_executor(self._pool, inflate_http, body, encoding, self._limit)
+            work = self._work(request, body)
             response: web.Response = await self._loop.run_in_executor(self._pool, work)
+        except TooLarge as error:
+            return _error(413, str(error))
         except ServeError as error:
             return _error(_STATUS.get(error.code, 500), str(error))
         return response
@@ -140,8 +181,8 @@ class HttpTransport:
         return partial(self._other, request.method, request.path_qs, body)
 
     def _infer(self, body: bytes, size: str | None, model: str, version: str, trace: str) -> web.Response:
-        if size is not None and not size.isdecimal():
-            return _error(400, f"{_JSON_SIZE} is {size!r}, which is no number of bytes")
+        if size is not None and not re.fullmatch("[0-9]{1,18}", size):
+            return _error(400, f"{_JSON_SIZE} is {size[:40]!r}, which is no number of bytes")
         json_size = -1 if size is None else int(size)
         content, head = self._engine.infer_rest_v2(body, json_size, model, version, -1.0, None, trace)
         if head < 0:
@@ -165,8 +206,10 @@ class HttpTransport:
 
 
 def _compress(response: web.Response, accepted: str) -> web.Response:
-    """Compresses an inference's answer where the client takes that. (Other answers are sent as they are: Triton's
-    client says for all of them that it takes gzip, and cannot read it.)"""
+    """Compresses an inference's answer where the client takes that.
+
+    Other answers are sent as they are: Triton's client says for all of them that it takes gzip, and cannot read it.
+    """
     body = response.body
     if not isinstance(body, bytes) or len(body) < _WORTH_COMPRESSING:
         return response

@@ -15,7 +15,7 @@ from linnet.serve import _drift, _feeds, _manifest
 from linnet.serve._config import DEFAULT_MAX_BATCH, ConfigError, ModelConfig, PortConfig
 from linnet.serve._engine import MakeServed, Served
 from linnet.serve._layouts import VersionFiles
-from linnet.serve._priority import background
+from linnet.serve._priority import Quiet
 
 log = logging.getLogger("linnet.serve")
 
@@ -72,19 +72,14 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
     if files.problem or files.model is None:
         raise LoadError(files.problem or f"{files.folder}: there is no model")
     started = time.monotonic()
-    options = _core.SessionOptions()
-    options.threads = config.threads
     try:
-        with background():
-            if files.manifest is not None:
-                _manifest.check_digests(files.folder, files.manifest)
-            session = _core.Session(files.model, options)
-        check_ports(config, session.inputs(), session.outputs())
-        trial = Trial(config, session, terminate)
-        trial.verify()
-        max_batch, reason = _batching(config, trial)
-        trial.warm(max_batch)
-        reference = _reference(config, files, session, trial)
+        with Quiet() as quiet:
+            session = _open(config, files, quiet)
+            trial = Trial(config, session, quiet, terminate)
+            trial.verify()
+            max_batch, reason = _batching(config, trial)
+            trial.warm(max_batch)
+            reference = _reference(config, files, session, trial)
     except (ConfigError, _manifest.ManifestError, _errors.LinnetError, OSError, MemoryError) as error:
         raise LoadError(str(error) or type(error).__name__) from error
     served = make(
@@ -115,6 +110,18 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
         seconds=time.monotonic() - started,
         time=time.time(),
     )
+
+
+def _open(config: ModelConfig, files: VersionFiles, quiet: Quiet) -> _core.Session:
+    options = _core.SessionOptions()
+    options.threads = config.threads
+    assert files.model is not None
+    with quiet.idle():
+        if files.manifest is not None:
+            _manifest.check_digests(files.folder, files.manifest)
+        session = _core.Session(files.model, options)
+    check_ports(config, session.inputs(), session.outputs())
+    return session
 
 
 def _reference(
@@ -216,8 +223,8 @@ def _batching(config: ModelConfig, trial: Trial) -> tuple[int, str]:
 class Trial:
     """Runs of a model that is not served yet."""
 
-    def __init__(self, config: ModelConfig, session: _core.Session, terminate: _core.Flag) -> None:
-        self._config, self._session, self._terminate = config, session, terminate
+    def __init__(self, config: ModelConfig, session: _core.Session, quiet: Quiet, terminate: _core.Flag) -> None:
+        self._config, self._session, self._quiet, self._terminate = config, session, quiet, terminate
         self._inputs = [p for p in session.inputs() if not p["optional"]]
         self.ports: list[_core.Port] = [*self._inputs, *session.outputs()]
         self.verified = False
@@ -228,7 +235,7 @@ class Trial:
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
         """One run, on this thread alone: what serves keeps the pool's workers."""
-        with background():
+        with self._quiet.idle():
             return self._session.run(feeds, None, self._terminate, _RUN_LIMIT_MS, None, 1)
 
     def verify(self) -> None:

@@ -269,6 +269,7 @@ class Repository:
     # The loader's thread.
 
     def _run(self) -> None:
+        _priority.be_nice()
         while True:
             try:
                 job = self._jobs.get(timeout=max(0.0, self._next_wake() - time.monotonic()))

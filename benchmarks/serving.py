@@ -349,6 +349,12 @@ def overload(args: argparse.Namespace) -> dict[str, Any]:
     late = sum(seconds > DEADLINE for seconds in good)
     targets = [
         ("accepted calls after their deadline", late, "at most", 0),
+        (
+            "share of refusals that took 10 ms",
+            round(sum(s > 0.01 for s in refused) / max(1, len(refused)), 4),
+            "at most",
+            0.01,
+        ),
         ("p99 of refusals, ms", rows["refused by the server"].get("p99_ms", 0.0), "at most", 10.0),
         (
             "share of calls that ran into the client's clock",

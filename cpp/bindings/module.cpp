@@ -111,6 +111,7 @@ void bind_session(py::module_& m) {
             py::arg("name"), py::arg("value"))
         .def_readwrite("extra_outputs", &SessionOptions::extra_outputs)
         .def_readwrite("optimized_model", &SessionOptions::optimized_model)
+        .def_readwrite("title", &SessionOptions::title)
         .def_readwrite("stop_after", &SessionOptions::stop_after);
 
     py::class_<std::atomic<bool>, std::shared_ptr<std::atomic<bool>>>(m, "Flag", "A switch another thread can set.")

@@ -97,12 +97,12 @@ auto in_context(const char* doing, const std::string& model, const Fn& fn) {
 }  // namespace
 
 Session::Session(const std::filesystem::path& path, const SessionOptions& options)
-    : options_(options), origin_(path.string()) {
+    : options_(options), origin_(options.title.empty() ? path.string() : options.title) {
     in_context("loading", origin_, [&] { load(onnx::read_model(path)); });
 }
 
 Session::Session(onnx::Bytes bytes, std::shared_ptr<const void> owner, const SessionOptions& options)
-    : options_(options), origin_("model bytes") {
+    : options_(options), origin_(options.title.empty() ? "model bytes" : options.title) {
     in_context("loading", origin_, [&] { load(onnx::read_model(bytes, std::move(owner))); });
 }
 

@@ -30,6 +30,7 @@ struct SessionOptions {
     std::vector<std::string> extra_outputs;      // values inside the model that are outputs, too
     std::filesystem::path optimized_model;       // where to write the simplified model as ONNX; empty: nowhere
     int64_t stop_after = -1;                     // passes stop after so many changes (to bisect)
+    std::string title;                           // what messages call the model; empty: its path
 };
 
 struct RunOptions {

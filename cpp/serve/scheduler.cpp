@@ -12,6 +12,8 @@ using std::chrono::nanoseconds;
 
 // A model counts as active for so long after its last request: its share of the CPUs is kept for it meanwhile.
 constexpr std::chrono::milliseconds kActive{100};
+// Of the time that a request is expected to take, so that those which are taken on are in time.
+constexpr double kMargin = 1.3;
 // Splitting less work over threads than this takes longer than the work.
 constexpr double kWorthSplitting = 150e3;  // ns
 
@@ -96,9 +98,12 @@ void Scheduler::admit(Job& job) {
     // A request that finds the model idle is tried whatever is expected: so an estimate that is wrong is found out.
     job.tried_ = queue.requests == 0 && queue.running == 0;
     if (job.tried_ || queue.row_ns <= 0) return;
-    // Half of the run under way, what waits, and the run that this request will be part of.
-    const double needed = queue.row_ns * static_cast<double>(queue.rows) + queue.run_ns * 0.5 +
-                          std::max(queue.run_ns, queue.row_ns * static_cast<double>(job.rows));
+    // The rest of the run under way, what waits, and itself; with some room, since a call that is refused at once can
+    // go elsewhere, and one that is taken on in vain cannot.
+    const auto rest =
+        queue.running > 0 ? std::max(queue.busy_until - Clock::now(), Clock::duration(0)) : Clock::duration(0);
+    const double needed = kMargin * (static_cast<double>(nanoseconds(rest).count()) +
+                                     queue.row_ns * static_cast<double>(queue.rows + job.rows));
     if (needed > left)
         refuse(Code::deadline_exceeded, "the deadline in ", milliseconds(left), " cannot be met: model '", served.name,
                "' would need about ", milliseconds(needed));
@@ -176,13 +181,11 @@ int Scheduler::threads_for(const Served& served, int64_t rows, Clock::time_point
     return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(most, fair)));
 }
 
-// Whether a request that waits would get its answer after its deadline, as part of the next run.
-bool Scheduler::too_late(const Job& job, Clock::time_point now) const {
+// Whether a run of so many rows that begins now would end after the request's deadline.
+bool Scheduler::too_late(const Job& job, int64_t rows, Clock::time_point now) const {
     if (job.deadline == Clock::time_point::max()) return false;
     if (job.tried_) return now >= job.deadline;
-    const Queue& queue = job.served->queue;
-    const int64_t together = queue.separable ? std::min(queue.rows, job.served->limits.max_batch) : 1;
-    const double run = queue.row_ns * static_cast<double>(std::max(job.rows, together));
+    const double run = job.served->queue.row_ns * static_cast<double>(rows);
     return now + nanoseconds(static_cast<int64_t>(run)) > job.deadline;
 }
 
@@ -191,12 +194,13 @@ std::vector<Job*> Scheduler::gather(Served& served, Clock::time_point now) {
     Queue& queue = served.queue;
     const bool together = served.limits.max_batch > 1 && queue.separable;
     std::vector<Job*> batch;
+    const Job* soonest = nullptr;  // in the batch, the one whose deadline comes first
     int64_t rows = 0;
     bool single = true;  // every request has one row
     for (auto& [level, jobs] : queue.levels) {
         for (auto it = jobs.begin(); it != jobs.end();) {
             Job& job = **it;
-            const bool late = too_late(job, now);
+            const bool late = too_late(job, job.rows, now);
             if (late || (job.cancel && job.cancel->is_set())) {
                 take_out(job);
                 it = jobs.erase(it);
@@ -208,6 +212,12 @@ std::vector<Job*> Scheduler::gather(Served& served, Clock::time_point now) {
                 ++it;
                 continue;
             }
+            // None is made late by those that are run with it.
+            if (!batch.empty() && (too_late(*soonest, rows + job.rows, now) || too_late(job, rows + job.rows, now))) {
+                ++it;
+                continue;
+            }
+            if (batch.empty() || job.deadline < soonest->deadline) soonest = &job;
             batch.push_back(&job);
             rows += job.rows;
             single = single && job.rows == 1;
@@ -245,6 +255,7 @@ void Scheduler::dispatch(const Job* here) {
         leader.batch_ = std::move(batch);
         leader.state_ = Job::State::leading;
         free_ -= leader.threads_;
+        queue.busy_until = now + nanoseconds(static_cast<int64_t>(queue.row_ns * static_cast<double>(rows)));
         queue.threads += leader.threads_;
         ++queue.running;
         virtual_now_ = std::max(virtual_now_, queue.virtual_time);
@@ -313,7 +324,6 @@ void Scheduler::lead(Job& job, Lock& lock) {
     for (const Job* member : batch) rows += member->rows;
     if (!failures[0] && rows > 0) {
         blend(queue.row_ns, ns / static_cast<double>(rows));
-        blend(queue.run_ns, ns);
         blend(queue.cpu_ns, ns * threads / static_cast<double>(rows));
         add(served->statistics.executions);
         auto& sizes = served->statistics.batches;

@@ -80,7 +80,7 @@ class Scheduler {
     void dispatch(const Job* here);
     bool may_run(const Served& served, Clock::time_point now) const;
     int share(const Served& served, Clock::time_point now) const;
-    bool too_late(const Job& job, Clock::time_point now) const;
+    bool too_late(const Job& job, int64_t rows, Clock::time_point now) const;
     int threads_for(const Served& served, int64_t rows, Clock::time_point now) const;
     std::vector<Job*> gather(Served& served, Clock::time_point now);
     void wait(Job& job, Lock& lock);

@@ -36,10 +36,10 @@ struct Queue {
     int running = 0, threads = 0;  // runs under way and the CPUs they hold
     double virtual_time = 0;       // CPU time used over weight
     double row_ns = 0;             // of wall time lately, 0: not known
-    double run_ns = 0;             // of one run lately
     double cpu_ns = 0;             // CPU time of a run of one row lately
     Clock::time_point last_active{};
-    bool separable = true;  // false once a batch has turned out not to be one
+    Clock::time_point busy_until{};  // when the run that began last is expected to end
+    bool separable = true;           // false once a batch has turned out not to be one
 };
 
 struct Served {

@@ -282,7 +282,7 @@ def test_malformed_bytes(as_list: bool) -> None:
     made = make({str(i): random_array(rng, dtype, (2, 2)) for i, dtype in enumerate(dtypes)}, as_list)
     made.model_spec.version.value = 3
     made.output_filter.append("y")
-    body = made.SerializeToString()
+    body = made.SerializeToString(deterministic=True)
 
     def valid(data: bytes) -> bool:
         try:
@@ -292,4 +292,5 @@ def test_malformed_bytes(as_list: bool) -> None:
         return True
 
     survives("tensorflow", truncations(body), valid)
-    assert survives("tensorflow", mutations(body, 3000, 1), valid) > 500
+    # Lists that are not of the tensor's type are passed over unread.
+    assert survives("tensorflow", mutations(body, 3000, 1)) > 500

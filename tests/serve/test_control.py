@@ -426,6 +426,9 @@ def test_health_watch(control: Control, folder: Path) -> None:
     assert next(server) == 2
     caller.active = False
     assert list(server) == []
+    caller.active = True
+    control.close()
+    assert list(model) == [2], "the last change, and no more"
 
 
 def test_too_many_watches(tmp_path: Path) -> None:

@@ -445,3 +445,4 @@ def test_stopping_while_a_load_waits(tmp_path: Path) -> None:
     repository.stop()
     thread.join(5)
     assert [str(one) for one in failures] == ["the server is going away"]
+    assert failure(repository.load, "m").code == Code.UNAVAILABLE, "and nobody waits for a loader that has ended"

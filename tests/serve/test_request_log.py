@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -226,8 +227,10 @@ def test_the_command(tmp_path: Path) -> None:
     while not address:
         found = re.search(r"gRPC on (\S+)", process.stdout.readline())
         address = found[1] if found else ""
+    status = Path(f"/proc/{process.pid}/status")
+    eventually(lambda: bool(int(re.findall(r"SigCgt:\s+(\w+)", status.read_text())[0], 16) & 1))
     with linnet.serve.Client(address) as client:
-        process.send_signal(1)
+        process.send_signal(signal.SIGHUP)
         client.infer("m", {"x": X})
         process.terminate()
     rest, _ = process.communicate(timeout=20)

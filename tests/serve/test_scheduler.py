@@ -256,7 +256,7 @@ def test_cancelled_and_late_requests_are_not_run(tmp_path: Path) -> None:
     engine.set_model("mlp", [served])
     results: dict[str, Any] = {}
     cancel = _core.serve.Cancel()
-    with Busy(engine, tmp_path):
+    with Busy(engine, tmp_path, size=2400):
         asked = {
             "cancelled": {"cancel": cancel},
             "late": {"timeout_s": 0.02},

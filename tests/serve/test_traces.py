@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -137,6 +138,15 @@ def test_by_otlp_to_a_collector(tmp_path: Path, serve: Any) -> None:
     collector.server_close()
     assert [path for path, _ in received] == ["/v1/traces"]
     assert bytes.fromhex(TRACE) in received[0][1]
+
+
+def test_a_collector_that_is_not_there_does_not_hold_up_the_end(tmp_path: Path, serve: Any) -> None:
+    server = serve(adds(1, tmp_path / "m.onnx"), trace="http://127.0.0.1:9")
+    with linnet.serve.Client(server.grpc_address) as client:
+        client.infer("m", {"x": X})
+    started = time.monotonic()
+    server.stop()
+    assert time.monotonic() - started < 6
 
 
 def test_a_wrong_address_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 import serving_models as models
 from client_worker import ClientError, Worker
-from linnet.serve import Server
+from linnet.serve import Server, Tls
 
 VIAS = ["grpc", "grpc.aio", "http", "http.aio"]
 SHAPES = [(), (1,), (5,), (0,), (3, 0, 2), (2, 3), (1, 2, 3, 4, 5)]
@@ -324,3 +325,47 @@ def test_importing_clients_and_server_in_any_order(triton: Worker) -> None:
             [triton.python, "-c", code], env=triton.environment | {"PYTHONPATH": path}, capture_output=True, text=True
         )
         assert done.returncode == 0, (order, done.stderr[-500:])
+
+
+def certificate(folder: Path, name: str, signer: str | None = None) -> None:
+    """name.pem and name.key, for localhost; signed by ``signer``, or by itself."""
+    import subprocess
+
+    def run(*command: str) -> None:
+        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+
+    subject = ("-subj", f"/CN={name}", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key")
+    if signer is None:
+        run("req", "-x509", *subject, "-out", f"{name}.pem", "-days", "2", "-addext", "basicConstraints=CA:TRUE")
+        return
+    (folder / f"{name}.ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    run("req", *subject, "-out", f"{name}.csr")
+    run(
+        "x509", "-req", "-in", f"{name}.csr", "-CA", f"{signer}.pem", "-CAkey", f"{signer}.key", "-CAcreateserial",
+        "-out", f"{name}.pem", "-days", "2", "-extfile", f"{name}.ext",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_tls(serve, triton: Worker, repository: Path, tmp_path: Path, mutual: bool) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command")
+    for name, signer in (("ca", None), ("server", "ca"), ("client", "ca"), ("other", None)):
+        certificate(tmp_path, name, signer)
+
+    def file(name: str) -> str:
+        return str(tmp_path / name)
+
+    tls = Tls(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ca.pem" if mutual else None)
+    server = serve(repository / "mlp" / "1" / "model.onnx", tls=tls)
+    own = (file("client.key"), file("client.pem")) if mutual else ()
+    feed = {"x": ("FP32", np.zeros((1, 40), np.float32))}
+    for via in VIAS:
+        where = address(server, via).replace("127.0.0.1", "localhost")
+        found = triton.call("triton", "infer_with_tls", via, where, "model", feed, file("ca.pem"), *own)
+        assert found["probabilities"].shape == (1, 10)
+        with pytest.raises(ClientError):  # a server that cannot show who it is
+            triton.call("triton", "infer_with_tls", via, where, "model", feed, file("other.pem"), *own)
+        if mutual:
+            with pytest.raises(ClientError):  # a client that does not say who it is
+                triton.call("triton", "infer_with_tls", via, where, "model", feed, file("ca.pem"))

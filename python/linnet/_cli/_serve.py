@@ -162,6 +162,12 @@ def banner(server: Any) -> list[str]:
         lines.append(f"administration (gRPC) on {server.admin_address}")
     if server.http_address:
         lines.append(f"HTTP on {server.http_address}   REST v2 and v1, /metrics, a status page at /")
+    if server.config.log_requests:
+        lines.append(
+            f"request log: {'standard output' if server.config.log_requests == '-' else server.config.log_requests}"
+        )
+    if server.config.trace:
+        lines.append(f"traces to {server.config.trace}")
     return lines
 
 

@@ -41,6 +41,7 @@ class SessionOptions:
     extra_outputs: list[str]
     optimized_model: str | Path
     stop_after: int
+    title: str
 
 class Flag:
     def set(self, on: bool) -> None: ...

@@ -57,5 +57,9 @@ class Control:
         """A REST call: status, content type and content; None for a path that is not one of these."""
         return self._rest.answer(method, path, body, admin)
 
+    def close(self) -> None:
+        """Ends what would go on for as long as a caller likes."""
+        self.health.close()
+
     def _reflect(self, version: str, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         return self.reflection.info(requests, version)

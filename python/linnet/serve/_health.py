@@ -37,6 +37,12 @@ class Health:
         self._repository = repository
         self._services = frozenset({"", *services})
         self._watchers = threading.Semaphore(most_watchers)
+        self._closed = False
+
+    def close(self) -> None:
+        """The server is going away: ends all watches, so that a transport need not wait for them."""
+        self._closed = True
+        self._repository.drain()
 
     def status(self, service: str) -> int | None:
         """SERVING or NOT_SERVING, by number; None for a name that is unknown."""
@@ -67,7 +73,7 @@ class Health:
         return bytes(answer.SerializeToString())
 
     def watch(self, requests: Iterator[bytes], context: Context) -> Iterator[bytes]:
-        """Watch: the status now and after each change, until the caller is gone.
+        """Watch: the status now and after each change, until the caller is gone or `close`.
 
         Raises:
             ServeError: RESOURCE_EXHAUSTED when too many watch.
@@ -78,11 +84,13 @@ class Health:
         try:
             told = 0
             while context.is_active():
-                seen = self._repository.changes
+                seen, last = self._repository.changes, self._closed
                 status = self.status(name) or _SERVICE_UNKNOWN
                 if status != told:
                     told = status
                     yield _answer(status)
+                if last:
+                    return
                 self._repository.wait_change(seen, _LOOK_UP)
         finally:
             self._watchers.release()

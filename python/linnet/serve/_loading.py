@@ -16,6 +16,7 @@ from linnet.serve._config import DEFAULT_MAX_BATCH, ConfigError, ModelConfig, Po
 from linnet.serve._engine import MakeServed, Served
 from linnet.serve._layouts import VersionFiles
 from linnet.serve._priority import Quiet
+from linnet.serve._snapshot import snapshot
 
 log = logging.getLogger("linnet.serve")
 
@@ -64,7 +65,7 @@ class LoadError(Exception):
 
 
 def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: _core.Flag) -> Loaded:
-    """Loads a version, tries it and warms it up; the heavy parts run at idle priority.
+    """Loads a version, tries it and warms it up; the heavy parts give way to what serves.
 
     Raises:
         LoadError: with the file or key, and what is wrong.
@@ -80,8 +81,10 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
             max_batch, reason = _batching(config, trial)
             trial.warm(max_batch)
             reference = _reference(config, files, session, trial)
-    except (ConfigError, _manifest.ManifestError, _errors.LinnetError, OSError, MemoryError) as error:
-        raise LoadError(str(error) or type(error).__name__) from error
+    except (ConfigError, _manifest.ManifestError) as error:
+        raise LoadError(str(error)) from error
+    except (_errors.LinnetError, OSError, MemoryError) as error:
+        raise LoadError(f"{files.model}: {error or type(error).__name__}") from error
     served = make(
         session,
         config.name,
@@ -115,11 +118,11 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
 def _open(config: ModelConfig, files: VersionFiles, quiet: Quiet) -> _core.Session:
     options = _core.SessionOptions()
     options.threads = config.threads
-    assert files.model is not None
-    with quiet.idle():
-        if files.manifest is not None:
-            _manifest.check_digests(files.folder, files.manifest)
-        session = _core.Session(files.model, options)
+    options.title = f"{config.name} version {files.version}"  # callers read it: no path
+    if files.manifest is not None:
+        _manifest.check_digests(files.folder, files.manifest)
+    with snapshot(files) as path, quiet.idle():
+        session = _core.Session(path, options)
     check_ports(config, session.inputs(), session.outputs())
     return session
 
@@ -234,7 +237,7 @@ class Trial:
         self._samples = _feeds.samples(config, session.inputs())
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
-        """One run, on this thread alone: what serves keeps the pool's workers."""
+        """One run, on this thread alone: what serves keeps the pool's workers, and none is made that is as nice."""
         with self._quiet.idle():
             return self._session.run(feeds, None, self._terminate, _RUN_LIMIT_MS, None, 1)
 
@@ -307,8 +310,10 @@ class Trial:
         return ""
 
     def warm(self, max_batch: int) -> None:
-        """Runs the batch sizes that will come, so that no request waits for a plan."""
-        if not self.verified or max_batch <= 1:
+        """Runs the batch sizes that will come, so that no request waits for a plan. Where other dimensions are free,
+        too, only samples tell what will come."""
+        known = self._samples or not _feeds.free_dimensions(self._config, self._inputs)
+        if not self.verified or max_batch <= 1 or not known:
             return
         every = self._row_seconds * max_batch * (max_batch + 1) / 2 < _WARM_BUDGET
         sizes = set(range(2, max_batch + 1)) if every and max_batch <= 24 else {1 << i for i in range(1, 16)}

@@ -132,7 +132,7 @@ def publish(
     part.mkdir()
     try:
         files = {"model.onnx": model}
-        for path in [*_mentioned(model), *data]:
+        for path in [*mentioned(model), *data]:
             files[path.resolve().relative_to(model.resolve().parent).as_posix()] = path
         reference = _drift.place_for(model)
         if reference.is_file():
@@ -179,8 +179,8 @@ def _versions(folder: Path) -> Iterator[int]:
     return (int(entry.name) for entry in os.scandir(folder) if re.fullmatch(r"[0-9]{1,18}", entry.name))
 
 
-def _mentioned(model: Path) -> list[Path]:
-    """Files beside the model whose names are in it."""
+def mentioned(model: Path) -> list[Path]:
+    """Files beside the model whose names are in it: its external data are among them."""
     beside = [p for p in model.resolve().parent.iterdir() if p.is_file() and p.suffix != ".onnx" and len(p.name) > 2]
     if not beside or model.stat().st_size == 0:
         return []

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
 
 from linnet import _core
 from linnet._errors import ServeError
@@ -22,13 +21,16 @@ from linnet.serve import _layouts, _loading, _pbtxt, _priority
 from linnet.serve._codes import Code
 from linnet.serve._config import ConfigError, Configuration, ModelConfig
 from linnet.serve._engine import Engine, MakeServed
+from linnet.serve._jobs import do, resolve, when_all_done
 from linnet.serve._layouts import VersionFiles
 from linnet.serve._loading import Loaded, LoadError
+from linnet.serve._messages import Message
 from linnet.serve._model import Model
 from linnet.serve._states import ModelView
 
 log = logging.getLogger("linnet.serve")
 
+_GOING = "the server is going away"
 _DRAIN_POLL = 0.02
 _LOOK_AGAIN = 0.05
 
@@ -58,7 +60,7 @@ class Repository:
         self.allow_absent_labels = configuration.server.allow_labels_for_absent_versions
         self._make_served = make_served
         self._terminate = _core.Flag()
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = queue.SimpleQueue()
         self._models: dict[str, Model] = {}
         self._problems: dict[str, str] = {}
         self._load_counts: dict[str, LoadCounts] = {}
@@ -74,6 +76,8 @@ class Repository:
         self._first_pass_ends = float("inf")
         self._started = threading.Event()
         self._draining = False
+        self._ending = threading.Lock()
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="linnet-loader", daemon=True)
 
     # What any thread may call.
@@ -89,7 +93,7 @@ class Repository:
         """
         _layouts.scan(self.configuration)  # to fail here and now when the folder is not there
         self._first_pass_ends = time.monotonic() + self._patience()
-        self._jobs.put(self._begin)
+        self._jobs.put((self._begin, Future()))
         self._thread.start()
         if wait:
             self._started.wait()
@@ -152,7 +156,7 @@ class Repository:
             self._condition.wait_for(lambda: self._changes != seen, timeout)
             return self._changes
 
-    def load(self, name: str, overrides: _Overrides = None, timeout: float | None = None) -> None:
+    def load(self, name: str, overrides: Message | None = None, timeout: float | None = None) -> None:
         """Loads a model anew: its newest files, and versions that failed or were rolled back from get another chance.
 
         Args:
@@ -217,7 +221,7 @@ class Repository:
                 model.retry()
                 pending.append(Future())
                 self._settle(model, pending[-1])
-            _when_all_done(pending, lambda: self._finish_reload(pending, future))
+            when_all_done(pending, lambda: self._finish_reload(pending, future))
 
         self._submit(job, future, timeout)
 
@@ -278,13 +282,19 @@ class Repository:
             else:
                 if job is None:
                     break
-                job()
+                do(*job)
             try:
                 self._tick()
             except Exception:
                 log.exception("the repository could not be looked at")
-        for _, future, _ in self._waiters:
-            future.set_exception(ServeError(Code.UNAVAILABLE, "the server is going away"))
+        with self._ending:
+            self._ended = True
+        waiting = [future for _, future, _ in self._waiters]
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            waiting += [job[1]] if job else []
+        for future in waiting:
+            future.set_exception(ServeError(Code.UNAVAILABLE, _GOING))
         self._started.set()
 
     def _next_wake(self) -> float:
@@ -390,7 +400,7 @@ class Repository:
             if failure is not None:
                 waiting.set_exception(ServeError(Code.INTERNAL, f"model '{name}': {failure}"))
             elif model.waiting is None:
-                _resolve(waiting, model)
+                resolve(waiting, model)
             elif time.monotonic() > until:
                 text = f"the files of model '{name}' are still being written"
                 waiting.set_exception(ServeError(Code.UNAVAILABLE, text))
@@ -401,7 +411,7 @@ class Repository:
         """How long files may take to settle before one stops to wait for them."""
         return 5 * self.configuration.server.settle_seconds + 1.0
 
-    def _load(self, name: str, overrides: _Overrides, future: Future[None]) -> None:
+    def _load(self, name: str, overrides: Message | None, future: Future[None]) -> None:
         self._scan(only=name)
         if name in self._problems:
             raise ServeError(Code.INVALID_ARGUMENT, self._problems[name])
@@ -443,15 +453,10 @@ class Repository:
         return model
 
     def _submit(self, job: Callable[[], None], future: Future[None], timeout: float | None) -> None:
-        def guarded() -> None:
-            try:
-                job()
-            except ConfigError as error:
-                future.set_exception(ServeError(Code.INVALID_ARGUMENT, str(error)))
-            except Exception as error:
-                future.set_exception(error)
-
-        self._jobs.put(guarded)
+        with self._ending:
+            if self._ended:
+                raise ServeError(Code.UNAVAILABLE, _GOING)
+            self._jobs.put((job, future))
         try:
             future.result(timeout)
         except FutureTimeout:
@@ -461,40 +466,3 @@ class Repository:
         with self._condition:
             self._changes += 1
             self._condition.notify_all()
-
-
-_Overrides = Any
-"""An ``inference.ModelConfig`` message, or None."""
-
-
-def _resolve(future: Future[None], model: Model) -> None:
-    if model.failures:
-        text = "; ".join(f"version {version}: {reason}" for version, reason in model.failures.items())
-        future.set_exception(ServeError(Code.INVALID_ARGUMENT, f"load failed for model '{model.config.name}': {text}"))
-    elif not model.view.active:
-        future.set_exception(
-            ServeError(Code.INVALID_ARGUMENT, f"load failed for model '{model.config.name}': {_why_empty(model)}")
-        )
-    else:
-        future.set_result(None)
-
-
-def _why_empty(model: Model) -> str:
-    view = model.view
-    reasons = [status.error for status in view.statuses.values() if status.error]
-    return "; ".join(reasons) or view.problem or "no version is there"
-
-
-def _when_all_done(futures: Sequence[Future[None]], then: Callable[[], None]) -> None:
-    left = len(futures)
-    if left == 0:
-        then()
-
-    def one_done(_: Future[None]) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            then()
-
-    for future in futures:
-        future.add_done_callback(one_done)

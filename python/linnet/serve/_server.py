@@ -27,6 +27,8 @@ from linnet.serve._watch import Watch
 
 log = logging.getLogger("linnet.serve")
 
+_SIGNAL_POLL = 0.2
+
 
 class Server:
     """Serves models over gRPC and HTTP.
@@ -97,7 +99,9 @@ class Server:
             return
         self._stopped = True
         self.repository.drain()
-        self._hurry.wait(drain_seconds)
+        until = time.monotonic() + drain_seconds
+        while (left := until - time.monotonic()) > 0 and not self._hurry.wait(min(left, _SIGNAL_POLL)):
+            pass
         self._close(0.0 if self._hurry.is_set() else self.config.exit_seconds)
 
     def run(self) -> None:
@@ -112,7 +116,8 @@ class Server:
         former = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
         former[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: self.watch.reopen())
         try:
-            while not self._asked_to_stop.wait(3600):
+            # Not for longer at a time: a signal may come to another thread, and its handler runs when this one wakes.
+            while not self._asked_to_stop.wait(_SIGNAL_POLL):
                 pass
             log.info("going away: answering for %g s more", self.config.drain_seconds)
             self.stop(self.config.drain_seconds)
@@ -174,6 +179,7 @@ class Server:
         return self._status.answer(method, path) or self.control.rest(method, path, body)
 
     def _close(self, grace_s: float) -> None:
+        self.control.close()
         until = time.monotonic() + grace_s
         closers = [threading.Thread(target=transport.stop, args=(grace_s,)) for transport in self._grpc]
         if self._http is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ except ImportError as error:
 _FAILURES_OF_THE_SERVER = {2, 4, 12, 13, 14, 15}
 """Codes that make a server's span an error, by OpenTelemetry's conventions for gRPC; others are the caller's."""
 _WAITING_SPANS = 32768
+_LAST_SECONDS = 3.0
+"""That delivering the last spans may take when the server ends."""
 
 
 def otlp_exporter(endpoint: str) -> SpanExporter:
@@ -88,8 +91,13 @@ class Traces:
                 self._span(entry, caller)
 
     def close(self) -> None:
-        """Delivers what is left."""
-        self._provider.shutdown()
+        """Delivers what is left; gives up on a collector that does not answer in time."""
+        ending = threading.Thread(target=self._provider.shutdown, name="linnet-traces-end", daemon=True)
+        ending.start()
+        ending.join(_LAST_SECONDS)
+        if ending.is_alive():
+            self._exporter.shutdown()  # it retries no more
+            ending.join(1.0)
 
     def _span(self, entry: Entry, caller: Caller | None) -> None:
         start = entry.end - entry.total

@@ -189,7 +189,7 @@ export function spark(svg, rows, now) {
 
 // What was seen as bars, the reference as outlines. Bins are drawn equally wide: the reference fills them about equally.
 export function histogram({ edges, shares, reference }, describe) {
-  const width = 260, height = 84, ground = height - 16;
+  const width = 260, height = 70, ground = height - 2;
   const used = shares.map((_, index) => index).filter((index) => shares[index] > 0 || reference[index] > 0);
   const most = Math.max(1e-9, ...shares, ...reference);
   const step = width / Math.max(1, used.length);
@@ -203,11 +203,8 @@ export function histogram({ edges, shares, reference }, describe) {
     svg.append(drawing("g", {}, bar("now", shares[bin], step * 0.2), bar("reference", reference[bin], step * 0.08), drawing("title", {}, text)));
   });
   svg.append(drawing("line", { class: "axis", x1: 0, x2: width, y1: ground, y2: ground }));
-  if (edges.length) {
-    svg.append(drawing("text", { x: 0, y: height - 2 }, `≤ ${short(edges[0])}`));
-    svg.append(drawing("text", { x: width, y: height - 2, "text-anchor": "end" }, `≥ ${short(edges.at(-1))}`));
-  }
-  return svg;
+  const ends = edges.length ? [`≤ ${short(edges[0])}`, `≥ ${short(edges.at(-1))}`] : [];
+  return [svg, element("p", { class: "ends" }, ...ends.map((text) => element("span", {}, text)))];
 }
 
 function short(value) {

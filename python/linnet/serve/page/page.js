@@ -80,7 +80,7 @@ function tiles(server, models) {
     ["p99", ...format.latencyParts(p99)],
     ["Failed/s", format.rate(failures), "", failures > 0 ? "bad" : ""],
     ["Waiting", String(total("waiting")), ""],
-    ["CPU", String(Math.round(server.cpu * 100)), `% of ${server.cpus * 100}`],
+    ["Cores busy", server.cpu.toFixed(server.cpu < 9.95 ? 1 : 0), `of ${server.cpus}`],
     ["Memory", ...format.bytesParts(server.memory)],
   ];
   const holder = $("tiles");
@@ -203,7 +203,7 @@ function card(model, version, row) {
   return element("article", { class: "card" },
     element("div", { class: "top" }, element("div", {}, element("h3", {}, title), element("p", { class: "quiet" }, `${model.name}, version ${version.version}`)), pill(state)),
     element("dl", {}, figure("PSI", row.psi.toFixed(2)), figure("KS", row.ks.toFixed(2)), figure("NaN", `${format.plain(row.nans * 100)} %`), figure("seen", format.count(row.elements))),
-    histogram(row, `${title} of ${model.name}: PSI ${row.psi.toFixed(2)}`));
+    ...histogram(row, `${title} of ${model.name}: PSI ${row.psi.toFixed(2)}`));
 }
 
 let told = "";

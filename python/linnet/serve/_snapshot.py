@@ -1,0 +1,52 @@
+"""A version's files as they were when it was loaded.
+
+A model's file is mapped into memory, and one that is cut short in place (as a plain copy onto it does) would end the
+process that has it mapped. So what was not published as a whole is loaded from a copy that nobody else knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from linnet.serve import _manifest
+from linnet.serve._layouts import VersionFiles
+
+log = logging.getLogger("linnet.serve")
+
+
+@contextlib.contextmanager
+def snapshot(files: VersionFiles) -> Iterator[Path]:
+    """The model's path in a copy of the version's files, which is gone after the block (a mapping of it is not).
+
+    A version with a manifest is taken as it is. So is one that there is no room to copy, with a warning.
+    """
+    model = files.model
+    assert model is not None
+    if files.manifest is not None:
+        yield model
+        return
+    with contextlib.ExitStack() as stack:
+        path = model
+        try:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="linnet-", dir=_place())))
+            names = {name for name, *_ in files.stamp} | {path.name for path in _manifest.mentioned(model)}
+            for name in sorted(names):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(files.folder / name, folder / name)
+            path = folder / model.relative_to(files.folder)
+        except OSError as error:
+            log.warning("%s: is used where it lies, so do not overwrite it in place: %s", model, error)
+        yield path
+
+
+def _place() -> str | None:
+    """TMPDIR, or a folder on a disk: /tmp is often memory."""
+    if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK | os.X_OK):
+        return "/var/tmp"
+    return None

@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "kernels/kernels_bytes.h"
+#include "kernels/kernels_sparse.h"
 
 namespace linnet::kernels {
 
@@ -148,26 +149,6 @@ struct PackB {
 };
 
 // ---------------------------------------------------------------------------------------------------- f32 sparse GEMM
-constexpr size_t sparse_strip = 16;  // columns, four groups: a cache line of C
-
-// B without its zeros, in a form for tiles of rows or, row_..., for few rows, that are taken one by one.
-// blocks, columns: for each group of four columns, steps start[group] ... start[group + 1], ascending in k. A step
-//   multiplies four values, one per column, of one k or, in `columns`, of a k for each; columns past n and columns that
-//   ran out of values have zeros. `columns`, but not row_columns, may have the columns of a strip in any order.
-// row_bits: for each strip and k, bit c of `bits` tells whether column c has a value; the values of a strip, ordered by
-// k
-//   and column, begin at start[strip].
-struct SparseB {
-    enum class Form : uint8_t { blocks, columns, row_blocks, row_columns, row_bits };
-    Form form = Form::blocks;
-    const uint32_t* start = nullptr;  // [groups + 1], or [strips + 1]
-    const uint32_t* index = nullptr;  // [steps], or [steps][4] for columns: k, for tiles times sparse_rows; the size of
-                                      // k in the place of k stands for a zero
-    const float* values = nullptr;    // [steps][4], or packed, with sparse_strip readable ones behind
-    const uint8_t* order = nullptr;   // columns: [groups][4]: which column of its strip that is
-    const uint16_t* bits = nullptr;   // row_bits: [strips][k]
-};
-
 // c[m, n] = epilogue(a[m, k] b[k, n]), summed as in GemmF32, without the terms that B leaves out. Ranges of groups
 // begin and end with strips, or with the last group.
 struct SparseF32 {
@@ -179,14 +160,6 @@ struct SparseF32 {
     ptrdiff_t ldc = 0;
     Epilogue epilogue;
     float* scratch = nullptr;  // (k + 1) * sparse_rows floats for each call at a time; best aligned to 64 bytes
-};
-
-// What a sparse product costs, in units of one of the dense GEMM's multiply-adds of a vector; measured.
-struct SparseCost {
-    float block, column;                    // a value of a step, in blocks or not
-    float in, out;                          // an element of A, of C: transposed
-    float dense;                            // what the dense GEMM pays for an element of C beside its k multiply-adds
-    float row_block, row_column, row_bits;  // a value or a bit for one row, where dense B has one to read and multiply
 };
 
 // ---------------------------------------------------------------------------------------------------- int8 GEMM

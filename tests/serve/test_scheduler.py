@@ -16,6 +16,7 @@ import serving_models as models
 from linnet import _core
 from linnet.serve import ServeError
 from linnet.serve._client import _outputs, _request
+from linnet.serve._journal import Entry
 
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, UNAVAILABLE = 0, 1, 3, 4, 14
 
@@ -229,25 +230,23 @@ def test_a_full_queue_refuses_at_once(tmp_path: Path, limits: dict[str, int]) ->
 
 def test_higher_priorities_go_first(tmp_path: Path) -> None:
     engine = _core.serve.Engine(1)
-    # A run takes long enough that threads note their ends in the order in which they are answered.
+    engine.enable_journal()
     served = make(models.heavy(tmp_path / "heavy.onnx"), "heavy", priority_levels=3, default_priority=2)
     engine.set_model("heavy", [served])
-    order: list[int] = []
     with Busy(engine, tmp_path, size=2400):
         threads = []
         for n, priority in enumerate([3, 0, 1, 3, 1, 2, 77]):
-
-            def work(priority: int = priority) -> None:
-                ask(engine, "heavy", {"x": row(0, 192)}, priority)
-                order.append(priority)
-
-            threads.append(threading.Thread(target=work))
+            options = {"priority": priority, "traceparent": str(priority)}
+            threads.append(threading.Thread(target=ask, args=(engine, "heavy", {"x": row(0, 192)}), kwargs=options))
             threads[-1].start()
             wait_queued(served, n + 1)
     for thread in threads:
         thread.join()
-    ranks = [{0: 2, 77: 3}.get(priority, priority) for priority in order]
-    assert ranks == sorted(ranks)
+    # In the order in which they began to run, whenever their threads came to say so.
+    entries = [Entry(*row) for row in engine.journal(100)[0] if row[1] == "heavy"]
+    entries.sort(key=lambda entry: entry.end - entry.total + entry.decode + entry.queue)
+    ranks = [{0: 2, 77: 3}.get(int(entry.traceparent), int(entry.traceparent)) for entry in entries]
+    assert ranks == [1, 1, 2, 2, 3, 3, 3]
 
 
 def test_cancelled_and_late_requests_are_not_run(tmp_path: Path) -> None:

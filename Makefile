@@ -26,7 +26,7 @@ $(VENV)/.installed: $(BIN)/python $(SOURCES) $(shell find python -name '*.py')
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --prefer-binary onnxruntime onnx grpcio protobuf aiohttp 'tritonclient[grpc]'
+	$(BIN)/python -m pip install --quiet --prefer-binary onnxruntime onnx grpcio protobuf aiohttp 'tomli; python_version < "3.11"' 'tritonclient[grpc]'
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.installed

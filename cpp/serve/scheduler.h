@@ -63,7 +63,6 @@ struct Job {
 class Scheduler {
   public:
     explicit Scheduler(int cpus);
-    int cpus() const { return cpus_; }
     // Runs the job, alone or with others; returns when its outputs are there. Throws Failure: unavailable (the queue is
     // full), deadline_exceeded, cancelled, or what is wrong with its inputs.
     void run(Job& job);

@@ -2,7 +2,6 @@
 #include "serve/server.h"
 
 #include <algorithm>
-#include <functional>
 
 #include "runtime/thread_pool.h"
 

@@ -75,6 +75,23 @@ input { name: "x" data_type: TYPE_FP32 dims: 2 is_non_linear_format_io: false }
     ]
 
 
+def test_known_fields_without_effect_are_warned_of(tmp_path: Path) -> None:
+    text = """response_cache { enable: true }
+dynamic_batching {
+  preserve_ordering: true
+  priority_queue_policy { key: 1 value { max_queue_size: 2 } }
+  default_queue_policy { timeout_action: DELAY }
+}
+"""
+    _, warnings = triton(tmp_path, text)
+    assert [w.split(": ", 1)[1] for w in warnings] == [
+        "response_cache has no effect",
+        "dynamic_batching.preserve_ordering has no effect",
+        "dynamic_batching.priority_queue_policy has no effect",
+        "dynamic_batching.default_queue_policy.timeout_action has no effect",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

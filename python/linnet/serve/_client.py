@@ -13,27 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from linnet._errors import ServeError
-from linnet.serve import _wire
+from linnet.serve import _dtypes, _wire
 
 _SERVICE = "/inference.GRPCInferenceService/"
-
-# The protocol's names of element types (BYTES apart).
-_NAMES = {
-    "bool": "BOOL",
-    "uint8": "UINT8",
-    "uint16": "UINT16",
-    "uint32": "UINT32",
-    "uint64": "UINT64",
-    "int8": "INT8",
-    "int16": "INT16",
-    "int32": "INT32",
-    "int64": "INT64",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-    "bfloat16": "BF16",
-}
-_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -215,8 +197,8 @@ def _to_raw(name: str, array: NDArray[Any]) -> tuple[str, bytes]:
     if array.dtype.kind in "USO":
         items = (item if isinstance(item, bytes) else str(item).encode() for item in array.ravel().tolist())
         return "BYTES", b"".join(struct.pack("<I", len(item)) + item for item in items)
-    datatype = _NAMES.get(array.dtype.name)
-    if datatype is None:
+    datatype = _dtypes.oip_name(array.dtype.name)
+    if not _dtypes.from_oip(datatype):
         raise ValueError(f"input '{name}' is of dtype {array.dtype}, which the protocol cannot express")
     return datatype, array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
@@ -248,7 +230,7 @@ def _from_raw(port: Port, raw: memoryview) -> NDArray[Any]:
         import ml_dtypes  # pip install linnet[narrow]
 
         return np.frombuffer(raw, ml_dtypes.bfloat16).reshape(port.shape)
-    return np.frombuffer(raw, np.dtype(_DTYPES[port.datatype]).newbyteorder("<")).reshape(port.shape)
+    return np.frombuffer(raw, np.dtype(_dtypes.from_oip(port.datatype)).newbyteorder("<")).reshape(port.shape)
 
 
 def _port(message: memoryview) -> Port:

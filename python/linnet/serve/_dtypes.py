@@ -26,6 +26,13 @@ _TRITON = {row[0]: row[2] for row in _TABLE}
 _TENSORFLOW = {row[0]: row[3] for row in _TABLE}
 _FROM_TRITON = {row[2]: row[0] for row in _TABLE if row[2]}
 
+_FROM_OIP = {row[1]: row[0] for row in _TABLE if row[1]}
+
+
+def from_oip(name: str) -> str:
+    """Linnet's name for one of the protocol; empty where there is none."""
+    return _FROM_OIP.get(name, "")
+
 
 def oip_name(dtype: str) -> str:
     """As in ModelMetadata ("FP32"); Linnet's own name, in capitals, where the protocol has none."""

@@ -20,10 +20,8 @@ from aiohttp import web
 
 from linnet._core import serve as _core
 from linnet._errors import ServeError
+from linnet.serve._codes import http_status
 from linnet.serve._compression import TooLarge, inflate_http
-
-# gRPC's codes as HTTP's: Triton's table for v2 (CANCELLED and ALREADY_EXISTS are 400).
-_STATUS = {1: 400, 3: 400, 4: 504, 5: 404, 6: 400, 7: 403, 8: 429, 9: 412, 12: 501, 13: 500, 14: 503, 16: 401}
 
 _INFER = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
 _PREDICT = re.compile(
@@ -62,7 +60,6 @@ class HttpTransport:
         engine: _core.Engine,
         control: Control,
         *,
-        inference: bool = True,
         threads: int = 64,
         max_body_bytes: int = 64 << 20,
         head_timeout_s: float = 75.0,
@@ -72,7 +69,6 @@ class HttpTransport:
     ) -> None:
         self._engine = engine
         self._control = control
-        self._inference = inference
         self._head_timeout = head_timeout_s
         self._body_timeout = body_timeout_s
         self._max_connections = max_connections
@@ -146,10 +142,8 @@ class HttpTransport:
             body = await asyncio.wait_for(request.read(), self._body_timeout)
         except (asyncio.TimeoutError, TimeoutError):
             return _error(408, f"the body did not arrive within {self._body_timeout:g} s")
-        except web.HTTPRequestEntityTooLarge as error:
-            return _error(
-                413, f"the body is larger than {error.max_size} bytes" if hasattr(error, "max_size") else str(error)
-            )
+        except web.HTTPRequestEntityTooLarge:
+            return _error(413, f"the body is larger than {self._limit} bytes")
         except web.HTTPException:
             raise
         except Exception as error:  # what aiohttp says of a body that is not what its headers claim
@@ -163,12 +157,12 @@ class HttpTransport:
         except TooLarge as error:
             return _error(413, str(error))
         except ServeError as error:
-            return _error(_STATUS.get(error.code, 500), str(error))
+            return _error(http_status(error.code), str(error))
         return response
 
     def _work(self, request: web.Request, body: bytes) -> Callable[[], web.Response]:
         """What is to be done in another thread."""
-        if request.method == "POST" and self._inference:
+        if request.method == "POST":
             trace = request.headers.get("traceparent", "")
             accepted = request.headers.get("Accept-Encoding", "")
             if match := _INFER.fullmatch(request.path):

@@ -21,6 +21,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from linnet.serve import _dtypes
 from linnet.serve._client import Client, _request
 
 _METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -73,16 +74,14 @@ def random_inputs(client: Client, model: str, version: str = "", rows: int = 1) 
     ``rows``."""
     generator = np.random.default_rng(0)
     inputs: dict[str, NDArray[Any]] = {}
-    from linnet.serve._client import _DTYPES
-
     for port in client.model(model, version).inputs:
         shape = tuple(rows if size < 0 else size for size in port.shape)
         if port.datatype == "BYTES":
             inputs[port.name] = np.full(shape, b"text", object)
         elif port.datatype.startswith("FP"):
-            inputs[port.name] = generator.random(shape).astype(_DTYPES[port.datatype])
+            inputs[port.name] = generator.random(shape).astype(_dtypes.from_oip(port.datatype))
         else:
-            inputs[port.name] = np.zeros(shape, _DTYPES.get(port.datatype, "float32"))
+            inputs[port.name] = np.zeros(shape, _dtypes.from_oip(port.datatype) or "float32")
     return inputs
 
 

@@ -11,6 +11,14 @@ from linnet.serve import _dtypes, _messages
 from linnet.serve._config import ConfigError, ModelConfig, PortConfig, VersionPolicy, Warmup, WarmupInput, check_name
 
 _BACKENDS = ("", "onnxruntime", "linnet", "onnxruntime_onnx")
+_NO_EFFECT = (
+    "metric_tags",
+    "response_cache",
+    "dynamic_batching.preserve_ordering",
+    "dynamic_batching.priority_queue_policy",
+    "dynamic_batching.default_queue_policy.timeout_action",
+)
+"""Fields that are known, as files from elsewhere have them, and change nothing here."""
 _UNKNOWN = re.compile(r'(\d+):(\d+) : .*has no field named "([^"]+)"', re.DOTALL)
 
 
@@ -88,7 +96,15 @@ def read_triton(folder: Path) -> tuple[ModelConfig, list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     message, warnings = parse("inference.ModelConfig", text, str(file))
+    warnings += [f"{file}: {field} has no effect" for field in _NO_EFFECT if _is_set(message, field)]
     return from_triton(message, plain, str(file)), warnings
+
+
+def _is_set(message: _messages.Message, path: str) -> bool:
+    field, _, rest = path.partition(".")
+    if not any(one.name == field for one, _ in message.ListFields()):
+        return False
+    return not rest or _is_set(getattr(message, field), rest)
 
 
 def from_triton(message: _messages.Message, base: ModelConfig, where: str) -> ModelConfig:

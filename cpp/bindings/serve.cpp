@@ -34,6 +34,27 @@ py::bytes join(const Pieces& pieces) {
     return py::reinterpret_steal<py::bytes>(object);
 }
 
+// A Cancel that tells a Python callable of itself when its request has to wait; false from there: it is set already.
+class CallCancel : public Cancel {
+  public:
+    explicit CallCancel(py::object subscribe) : subscribe_(std::move(subscribe)) {}
+
+  protected:
+    void will_wait() override {
+        py::gil_scoped_acquire acquire;
+        const py::object subscribe = std::exchange(subscribe_, py::none());
+        if (subscribe.is_none()) return;
+        try {
+            if (!subscribe(py::cast(static_cast<Cancel*>(this))).cast<bool>()) set();
+        } catch (py::error_already_set& error) {
+            error.discard_as_unraisable("linnet: a call that waits");
+        }
+    }
+
+  private:
+    py::object subscribe_;
+};
+
 CallOptions call_options(double timeout_s, Cancel* cancel, const std::string& traceparent) {
     CallOptions options;
     constexpr double kLongest = 1e9;
@@ -280,7 +301,11 @@ void bind_serve(py::module_& core) {
         }
     });
     py::class_<Cancel>(m, "Cancel", "Calling it stops a request that waits.")
-        .def(py::init<>())
+        .def(py::init([](py::object subscribe) -> std::unique_ptr<Cancel> {
+                 if (subscribe.is_none()) return std::make_unique<Cancel>();
+                 return std::make_unique<CallCancel>(std::move(subscribe));
+             }),
+             py::arg("subscribe") = py::none())
         .def("__call__", [](Cancel& cancel) { cancel.set(); });
     bind_served(m);
     bind_engine(m);

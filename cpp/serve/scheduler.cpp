@@ -57,30 +57,34 @@ void Cancel::set() {
 Scheduler::Scheduler(int cpus) : cpus_(std::max(1, cpus)), free_(cpus_) {}
 
 void Scheduler::run(Job& job) {
-    if (job.cancel) {
-        std::lock_guard own(job.cancel->mutex_);
-        job.cancel->scheduler_ = this;
-        job.cancel->job_ = &job;
-    }
-    const auto forget = [&] {
-        if (!job.cancel) return;
-        std::lock_guard own(job.cancel->mutex_);
-        job.cancel->job_ = nullptr;
-    };
-    try {
-        Lock lock(mutex_);
-        admit(job);
-        enqueue(job);
-        dispatch(&job);
-        while (job.state_ != Job::State::done) {
-            if (job.state_ == Job::State::leading) lead(job, lock);
-            else wait(job, lock);
+    Lock lock(mutex_);
+    admit(job);
+    enqueue(job);
+    dispatch(&job);
+    struct Attached {
+        Cancel* cancel = nullptr;
+        ~Attached() {
+            if (!cancel) return;
+            std::lock_guard own(cancel->mutex_);
+            cancel->job_ = nullptr;
         }
-    } catch (...) {
-        forget();
-        throw;
+    } attached;
+    if (job.state_ == Job::State::waiting && job.cancel) {
+        lock.unlock();
+        attached.cancel = job.cancel;
+        {
+            std::lock_guard own(job.cancel->mutex_);
+            job.cancel->scheduler_ = this;
+            job.cancel->job_ = &job;
+        }
+        job.cancel->will_wait();
+        lock.lock();
     }
-    forget();
+    while (job.state_ != Job::State::done) {
+        if (job.state_ == Job::State::leading) lead(job, lock);
+        else wait(job, lock);
+    }
+    lock.unlock();  // before the Cancel's own lock, which comes first
     if (job.failure_) throw Failure(*job.failure_);
 }
 

@@ -20,8 +20,14 @@ namespace linnet::serve {
 // A switch that stops a request which waits. May be set from any thread, before, during and after the request.
 class Cancel {
   public:
+    virtual ~Cancel() = default;
     void set();
     bool is_set() const { return set_.load(std::memory_order_acquire); }
+
+  protected:
+    // Called once before its request waits, without locks: the time to find whoever may set it. A request that is run
+    // at once is spared that.
+    virtual void will_wait() {}
 
   private:
     friend class Scheduler;

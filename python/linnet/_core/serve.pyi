@@ -1,6 +1,6 @@
 """The engine of the server: bytes in, bytes out, without the interpreter's lock. Failures are `linnet.ServeError`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from linnet import _core
@@ -42,8 +42,13 @@ class Served:
     def drift(self) -> list[dict[str, Any]]: ...
 
 class Cancel:
-    """Calling it stops a request that waits."""
+    """Calling it stops a request that waits.
 
+    ``subscribe`` is called with it when its request has to wait (one that is run at once is spared that), and returns
+    False when the request is to be stopped already.
+    """
+
+    def __init__(self, subscribe: Callable[[Cancel], bool] | None = None) -> None: ...
     def __call__(self) -> None: ...
 
 class Engine:

@@ -7,7 +7,6 @@ the interpreter's lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import grpc
 from linnet._core import serve as _core
 from linnet._errors import ServeError
 from linnet.serve import _compression
+from linnet.serve._threads import CallThreads
 
 _OIP = "/inference.GRPCInferenceService/"
 _TENSORFLOW = "/tensorflow.serving.PredictionService/"
@@ -82,7 +82,7 @@ class GrpcTransport:
             table[path] = grpc.unary_unary_rpc_method_handler(_control(function, max_message_bytes))
         for path, stream in methods.streams.items():
             table[path] = grpc.stream_stream_rpc_method_handler(_generator(stream, max_message_bytes))
-        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="linnet-call")
+        self._pool = CallThreads(threads)
         self._server = grpc.server(
             self._pool,
             handlers=(_Table(table),),
@@ -121,9 +121,7 @@ class GrpcTransport:
         traced, limit, plain = self._traced, self._limit, _compression.plain
 
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
-            cancel = _core.Cancel()
-            if not context.add_callback(cancel):
-                return b""  # the caller has gone
+            cancel = _core.Cancel(context.add_callback)
             left = context.time_remaining()
             try:
                 trace = _metadata(context, "traceparent") if traced else ""

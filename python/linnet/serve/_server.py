@@ -83,10 +83,12 @@ class Server:
             wait: until every model is loaded or has failed; before, requests are answered with UNAVAILABLE.
 
         Raises:
+            ConfigError: a folder of models cannot be read.
             OSError: an address is in use.
         """
         try:
             self.watch.open()
+            self.repository.open()
             self._listen()
         except BaseException:
             self._close(0.0)

@@ -73,8 +73,8 @@ asan: $(VENV)/.tests
 
 tsan: $(VENV)/.tests
 	$(call instrumented,tsan,thread)
-	LD_PRELOAD="$(call runtime,tsan)" TSAN_OPTIONS="suppressions=$(CURDIR)/cmake/tsan.supp exitcode=66" \
-	  PYTHONPATH=build/tsan $(BIN)/python -m pytest tests/serve/test_scheduler.py tests/python/test_threads.py -p no:cacheprovider
+	LD_PRELOAD="$(call runtime,tsan)" TSAN_OPTIONS=halt_on_error=1 PYTHONPATH=build/tsan \
+	  $(BIN)/python -m pytest tests/serve/test_scheduler.py tests/python/test_threads.py
 
 build: $(BIN)/python
 	$(BIN)/python -m pip install --quiet numpy pybind11 cmake ninja

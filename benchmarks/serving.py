@@ -1,4 +1,4 @@
-"""The server's figures: ``python -m benchmarks.serving [echo image throughput update overload]``.
+"""The server's figures: ``python -m benchmarks.serving [FIGURE ...]``.
 
 The servers are processes of their own; this process is their client, with its requests' bytes made beforehand. What is
 compared is measured in short turns. Models: the demo's digits, and ResNet-18, ResNet-50 and MobileNetV2 from the folder
@@ -9,6 +9,7 @@ onnxruntime; without it the comparisons with MLServer are left out.
     image       one client, a 600 kB image for MobileNetV2, against MLServer
     throughput  16 clients, ResNet-18, against MLServer and against batches that are run without a server
     update      digits' p99 while a 100 MB model (ResNet-50) is loaded fifty times
+    scrape      digits over gRPC while /metrics and the status page's data are read every second, and while not
     overload    ten times as many calls as it can take, each with 100 ms: what becomes of them
 """
 
@@ -27,6 +28,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from importlib.metadata import version
@@ -312,6 +314,45 @@ def update(args: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows, "loads": loads, "targets": [("p99 while it loads / quiet", round(ratio, 3), "at most", 1.3)]}
 
 
+def run_scraper(address: str) -> None:
+    """Reads what a Prometheus and an open status page read, until stdin ends; prints how long that took."""
+    done = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
+    took: dict[str, list[float]] = {"/metrics": [], "/api/status": []}
+    while not done.wait(1.0):
+        for path, seconds in took.items():
+            start = time.perf_counter()
+            with urllib.request.urlopen(address + path) as answer:
+                answer.read()
+            seconds.append(time.perf_counter() - start)
+    print(json.dumps({path: percentiles(seconds) for path, seconds in took.items()}))
+
+
+def scrape(args: argparse.Namespace) -> dict[str, Any]:
+    server = [sys.executable, "-m", "linnet", "serve", str(DIGITS), "--grpc-port", "0", "--http-port", "0"]
+    pattern = r"gRPC on ([\d.]+:\d+).*HTTP on (http://[\d.]+:\d+)"
+    with process(server, pattern) as (address, http), process(server, pattern) as (other, _):
+        scraper = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.serving", "--scraper", http],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        rows = in_turns(
+            {"read every second": address, "left alone": other}, request_of(address, "digits"), args.seconds, 1.0
+        )
+        rows |= json.loads(scraper.communicate()[0])
+    ratios = {key: rows["read every second"][key] / rows["left alone"][key] for key in ("p50_ms", "p99_ms")}
+    bounds = {"p50_ms": 1.05, "p99_ms": 1.5}
+    return {
+        "rows": rows,
+        "targets": [
+            (f"{key[:3]} / that of one left alone", round(ratio, 3), "at most", bounds[key])
+            for key, ratio in ratios.items()
+        ],
+    }
+
+
 def overload(args: argparse.Namespace) -> dict[str, Any]:
     model = zoo("minilm")
     ends: list[tuple[str, float]] = []
@@ -367,7 +408,7 @@ def overload(args: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows, "targets": targets, "capacity_per_s": round(able, 1), "sent": sent, "codes": codes}
 
 
-FIGURES = {one.__name__: one for one in (echo, image, throughput, update, overload)}
+FIGURES = {one.__name__: one for one in (echo, image, throughput, update, scrape, overload)}
 
 
 def show(name: str, figure: dict[str, Any]) -> bool:
@@ -392,9 +433,13 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--echo-server", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--unix", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--scraper", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.echo_server is not None:
         run_echo_server(args.echo_server, args.unix)
+        return 0
+    if args.scraper is not None:
+        run_scraper(args.scraper)
         return 0
     unknown = set(args.figures) - set(FIGURES)
     if unknown:

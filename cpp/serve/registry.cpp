@@ -67,7 +67,8 @@ std::shared_ptr<Served> Registry::resolve(std::string_view name, std::string_vie
     }
     if (!entry) refuse(Code::not_found, "there is no model '", name, "' here");
     if (entry->versions.empty())
-        refuse(Code::unavailable, "model '", name, "' is not ready: it has no available version");
+        refuse(Code::unavailable, "model '", name,
+               "' is not ready: it has no available version (the repository's index says why)");
     if (!label.empty()) {
         const auto it = entry->labels.find(std::string(label));
         if (it == entry->labels.end())

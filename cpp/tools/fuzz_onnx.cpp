@@ -1,7 +1,8 @@
 // A libFuzzer target (CMake option LINNET_FUZZ, Clang): any bytes as a model give a session or an Error. Also reads
 // them as serialized values. Seeds: a folder of small .onnx and .pb files.
 //
-//   CXX=clang++ cmake -G Ninja -B build-fuzz -DLINNET_FUZZ=ON -DLINNET_SANITIZE=ON . && ninja -C build-fuzz fuzz_onnx
+//   CXX=clang++ cmake -G Ninja -B build-fuzz -DLINNET_FUZZ=ON -DLINNET_SANITIZE=address,undefined .
+//   ninja -C build-fuzz fuzz_onnx
 //   build-fuzz/fuzz_onnx -max_len=4096 -rss_limit_mb=4096 corpus/
 #include "base/error.h"
 #include "onnx/writer.h"

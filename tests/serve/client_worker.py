@@ -33,7 +33,8 @@ class ClientError(Exception):
         self.kind, self.code, self.message = kind, code, message
 
 
-def _unavailable(reason: str) -> None:
+def unavailable(reason: str) -> None:
+    """Skips the test, or fails it where every client must be there."""
     if os.environ.get("LINNET_REQUIRE_CLIENTS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -73,8 +74,8 @@ class Worker:
     def __init__(self, name: str) -> None:
         python, reason = _make(name)
         if python is None:
-            _unavailable(reason)
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+            unavailable(reason)
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LD_PRELOAD")}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
         self.python = str(python)
         self.environment = environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def _quiet() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def triton() -> Iterator[Worker]:
     worker = Worker("triton")
+    yield worker
+    worker.close()
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> Iterator[Worker]:
+    if os.environ.get("LINNET_TEST_TENSORFLOW_SERVING") != "1":
+        pytest.skip("TensorFlow takes 1.6 GB: set LINNET_TEST_TENSORFLOW_SERVING=1")
+    worker = Worker("tensorflow")
     yield worker
     worker.close()
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,13 @@ from linnet.serve import ServeError
 from linnet.serve._client import _outputs, _request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 class ServerProcess:

@@ -10,8 +10,10 @@ import socket
 import struct
 import threading
 import time
+import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -19,9 +21,11 @@ import pytest
 
 import serving_models as models
 from linnet import _core
+from linnet.serve import Client, ServeError, Server
+from linnet.serve._budget import Budget
 from linnet.serve._client import _request
 from linnet.serve._http import HttpTransport
-from server_process import INFER, GoodClient, ServerProcess
+from server_process import INFER, GoodClient, ServerProcess, eventually
 
 MIB = 1 << 20
 FEEDS = {"x": np.ones((1, 40), np.float32)}
@@ -256,6 +260,7 @@ def transport() -> Iterator[tuple[HttpTransport, str]]:
     made = HttpTransport(
         engine,
         lambda method, path, body: (200, "text/plain", body),
+        budget=Budget(MIB),
         head_timeout_s=0.4,
         body_timeout_s=0.4,
         max_connections=20,
@@ -288,6 +293,44 @@ def test_a_body_that_does_not_come(transport: tuple[HttpTransport, str]) -> None
     (one,) = connect(where)
     one.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
     assert b" 408 " in one.recv(1000)
+
+
+def test_bodies_that_come_share_what_memory_they_may_take(transport: tuple[HttpTransport, str]) -> None:
+    made, where = transport
+    announced, half, other = connect(where, 3)
+    announced.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+    half.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 700000\r\n\r\n" + bytes(600_000))
+    eventually(lambda: made._budget.used == 600_000)  # of what was announced and has not come, nothing
+    other.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n")
+    assert b" 503 " in other.recv(1000)
+    (chunked,) = connect(where)
+    chunked.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7a120\r\n" + bytes(500_000))
+    assert b" 503 " in chunked.recv(1000)
+    half.sendall(bytes(100_000))
+    assert b" 200 " in half.recv(1000)
+    eventually(lambda: made._budget.used == 0)
+    assert made._budget.refused == 2
+
+
+def test_one_budget_for_all_wires(tmp_path: Path) -> None:
+    path = models.mlp(tmp_path / "mlp.onnx")
+    with Server(path, grpc_port=0, http_port=0, max_bytes_in_flight=MIB) as own:
+        (half,) = connect(own.http_address.removeprefix("http://"))
+        half.sendall(f"POST {INFER_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 1048500\r\n\r\n".encode())
+        half.sendall(bytes(1_048_400))
+        eventually(lambda: own._budget.used == 1_048_400)
+        with Client(own.grpc_address) as client:
+            with pytest.raises(ServeError, match="max_bytes_in_flight") as caught:
+                client.infer("mlp", FEEDS)
+            assert caught.value.code == 14
+            half.close()
+            eventually(lambda: own._budget.used == 0)
+            client.infer("mlp", FEEDS)
+        big = np.ones((10_000, 40), np.float32)  # alone, a request may be as long as a message may
+        with Client(own.grpc_address) as client:
+            assert len(client.infer("mlp", {"x": big})["probabilities"]) == 10_000
+        with urllib.request.urlopen(own.http_address + "/metrics") as answer:
+            assert b"linnet_requests_over_memory_total 1\n" in answer.read()
 
 
 def test_the_quietest_of_too_many_connections_are_closed(transport: tuple[HttpTransport, str]) -> None:

@@ -8,10 +8,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from linnet._errors import ServeError
-from linnet.serve import _layouts
+from linnet.serve import Client, Server, _layouts, _loading
 from linnet.serve._codes import Code
 from linnet.serve._config import Configuration, ModelConfig, ServerConfig, VersionPolicy
 from linnet.serve._repository import Repository
@@ -101,8 +102,8 @@ def test_a_new_version_takes_over_and_can_be_rolled_back_from(tmp_path: Path) ->
     repository.rollback("m")
     repository.load("m")
     assert engine.versions("m") == [3], "and so is any that is asked for"
-    assert [told for _, told in engine.told] == [[1], [2], [1], [3], [1], [3]], (
-        "one switch each, never without a version"
+    assert [told for _, told in engine.told] == [[], [1], [2], [1], [3], [1], [3]], (
+        "known at first; then one switch each, never without a version"
     )
     repository.stop()
 
@@ -193,6 +194,44 @@ def test_no_good_version(tmp_path: Path) -> None:
     assert relaxed.ready
     for one in (repository, relaxed):
         one.stop()
+
+
+def test_a_load_that_fails_in_an_unforeseen_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    version(tmp_path / "m", 1)
+
+    def load(*_: object) -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr(_loading, "load", load)
+    repository = open_repository(tmp_path)
+    assert engine_of(repository).versions("m") == []
+    assert failure(repository.view("m").find).code == Code.UNAVAILABLE
+    assert "KeyError: 'odd'" in repository.view("m").statuses[1].error
+    assert "KeyError: 'odd'" in str(failure(repository.load, "m"))
+    assert not repository.load_counts("m").last_good
+    assert "Traceback" in caplog.text
+    monkeypatch.undo()
+    repository.load("m")
+    assert engine_of(repository).versions("m") == [1]
+    repository.stop()
+
+
+def test_a_model_is_known_before_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version(tmp_path / "m", 1)
+    go, load = threading.Event(), _loading.load
+    monkeypatch.setattr(_loading, "load", lambda *given: load(*given) if go.wait(20) else None)
+    made = Server(tmp_path, grpc_port=0, http_port=None)
+    made.start(wait=False)
+    with Client(made.grpc_address) as client:
+        with pytest.raises(ServeError, match="not ready") as caught:
+            client.infer("m", {"x": np.zeros((1, 2), np.float32)})
+        assert caught.value.code == Code.UNAVAILABLE
+        go.set()
+        until(lambda: made.repository.ready)
+        assert client.infer("m", {"x": np.zeros((1, 2), np.float32)})["y"].tolist() == [[1.0, 1.0]]
+    made.stop()
 
 
 def test_settings_that_do_not_fit_the_model(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from linnet.serve import ConfigError, ServeError
 from linnet.serve._journal import Entry, Journal, caller_of
 from linnet.serve._request_log import RequestLog, as_dict
 from repository_models import adds
+from server_process import eventually
 
 X = np.full((3, 2), 1234567.0, np.float32)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -53,13 +52,6 @@ def entry(**changes: Any) -> Entry:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_a_line_for_each_request(tmp_path: Path, serve: Any) -> None:

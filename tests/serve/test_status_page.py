@@ -17,6 +17,7 @@ import pytest
 
 import linnet.serve
 from browser import Browser, find
+from client_worker import unavailable
 from linnet.serve import _status
 from linnet.serve._drift import record_reference, save_reference
 from repository_models import adds
@@ -169,7 +170,8 @@ def test_addresses_and_headers(served: linnet.serve.Server) -> None:
 def browser() -> Iterator[Browser]:
     path = find()
     if path is None:
-        pytest.skip("there is no Chromium here")
+        unavailable("there is no Chromium here")
+    assert path is not None
     with Browser(path) as opened:
         yield opened
 

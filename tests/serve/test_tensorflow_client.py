@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import subprocess
 import threading
@@ -18,11 +17,6 @@ import linnet
 import serving_models as models
 from client_worker import ClientError, Worker
 from linnet.serve import Server
-
-pytestmark = pytest.mark.skipif(
-    os.environ.get("LINNET_TEST_TENSORFLOW_SERVING") != "1",
-    reason="TensorFlow is large: set LINNET_TEST_TENSORFLOW_SERVING=1",
-)
 
 CLIENT = "tensorflow_serving_client"
 DTYPES = {
@@ -39,13 +33,6 @@ DTYPES = {
     "FP32": "float32",
     "FP64": "float64",
 }
-
-
-@pytest.fixture(scope="module")
-def tensorflow() -> Iterator[Worker]:
-    worker = Worker("tensorflow")
-    yield worker
-    worker.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import time
 from collections.abc import Iterator
@@ -308,23 +307,6 @@ def test_health_by_its_own_stubs(serve, triton: Worker, repository: Path) -> Non
     assert triton.call("triton", "check_health", server.grpc_address) == "NOT_SERVING"
     feed = {"x": ("FP32", np.zeros((1, 40), np.float32))}
     triton.call("triton", "infer", "grpc", server.grpc_address, "model", feed)  # it still answers
-
-
-def test_importing_clients_and_server_in_any_order(triton: Worker) -> None:
-    """In a process of the client's environment, with our package on the path."""
-    import subprocess
-
-    import linnet
-
-    path = str(Path(linnet.__file__).parents[1])
-    names = ["tritonclient.grpc", "grpc_health.v1.health_pb2", "linnet.serve._messages"]
-    for order in itertools.permutations(names):
-        use = "linnet.serve._messages.message_class('inference.ModelInferRequest')"
-        code = f"import {', '.join(order)}; {use}"
-        done = subprocess.run(
-            [triton.python, "-c", code], env=triton.environment | {"PYTHONPATH": path}, capture_output=True, text=True
-        )
-        assert done.returncode == 0, (order, done.stderr[-500:])
 
 
 def certificate(folder: Path, name: str, signer: str | None = None) -> None:

@@ -13,10 +13,10 @@ does not exist, and a field 15."""
 
 
 class TooLarge(ServeError):
-    """A message would have more bytes than are allowed."""
+    """A message has more bytes than are allowed, as it came or decompressed."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(Code.RESOURCE_EXHAUSTED, f"the message has more than {limit} bytes when it is decompressed")
+        super().__init__(Code.RESOURCE_EXHAUSTED, f"the request has more than {limit} bytes")
 
 
 def plain(message: bytes, limit: int) -> bytes:

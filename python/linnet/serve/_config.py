@@ -154,6 +154,8 @@ class ServerConfig:
     cpus: int = 0
     """Cores that requests run on; 0: all that the process may use."""
     max_message_bytes: int = 64 * MIB
+    max_bytes_in_flight: int = 1024 * MIB
+    """Of all requests that have come and are not answered yet; more are refused with UNAVAILABLE."""
     drain_seconds: float = 5.0
     """After SIGTERM: how long new requests are still answered while clients see that the server is going."""
     exit_seconds: float = 30.0

@@ -20,7 +20,8 @@ from aiohttp import web
 
 from linnet._core import serve as _core
 from linnet._errors import ServeError
-from linnet.serve._codes import http_status
+from linnet.serve._budget import Budget, Hold
+from linnet.serve._codes import Code, http_status
 from linnet.serve._compression import TooLarge, inflate_http
 
 _INFER = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
@@ -28,6 +29,8 @@ _PREDICT = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+)|/labels/(?P<label>[^/:]+))?:(?P<verb>\w+)"
 )
 _WORTH_COMPRESSING = 1024
+_READ_SIZE = 1 << 20
+"""Bytes that are read ahead on a connection."""
 _JSON_SIZE = "Inference-Header-Content-Length"
 
 # A page may use what comes from here, and nothing else; nobody may frame it.
@@ -52,6 +55,7 @@ class HttpTransport:
         head_timeout_s: a connection on which no request's head has come by then, whole, is closed; also one that is
             not used again for so long.
         body_timeout_s: a request whose body has not come by then is refused with 408.
+        budget: of the bytes of requests; a body that does not fit is refused with 503, as soon as that is known.
         max_connections: of more than these, the ones that have been quiet for longest are closed.
     """
 
@@ -60,6 +64,7 @@ class HttpTransport:
         engine: _core.Engine,
         control: Control,
         *,
+        budget: Budget,
         threads: int = 64,
         max_body_bytes: int = 64 << 20,
         head_timeout_s: float = 75.0,
@@ -69,6 +74,7 @@ class HttpTransport:
     ) -> None:
         self._engine = engine
         self._control = control
+        self._budget = budget
         self._head_timeout = head_timeout_s
         self._body_timeout = body_timeout_s
         self._max_connections = max_connections
@@ -77,11 +83,13 @@ class HttpTransport:
         self._tls = tls
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="linnet-http")
         self._limit = max_body_bytes
-        self._app = web.Application(client_max_size=max_body_bytes)
+        self._app = web.Application()
         self._app.router.add_route("*", "/{path:.*}", self._handle)
         self._loop = asyncio.new_event_loop()
         self._sweeper: asyncio.Task[None] | None = None
-        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, auto_decompress=False)
+        self._runner = web.AppRunner(
+            self._app, access_log=None, handle_signals=False, auto_decompress=False, read_bufsize=_READ_SIZE
+        )
         self._thread = threading.Thread(target=self._run, name="linnet-http-loop", daemon=True)
         self._thread.start()
 
@@ -139,26 +147,41 @@ class HttpTransport:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            body = await asyncio.wait_for(request.read(), self._body_timeout)
-        except (asyncio.TimeoutError, TimeoutError):
-            return _error(408, f"the body did not arrive within {self._body_timeout:g} s")
-        except web.HTTPRequestEntityTooLarge:
-            return _error(413, f"the body is larger than {self._limit} bytes")
-        except web.HTTPException:
-            raise
-        except Exception as error:  # what aiohttp says of a body that is not what its headers claim
-            return _error(400, f"the body cannot be read: {error}")
-        encoding = request.headers.get("Content-Encoding", "").strip().lower()
-        try:
-            if encoding:
-                body = await self._loop.run_in_executor(self._pool, inflate_http, body, encoding, self._limit)
-            work = self._work(request, body)
-            response: web.Response = await self._loop.run_in_executor(self._pool, work)
+            with Hold(self._budget) as hold:
+                try:
+                    body = await asyncio.wait_for(self._read(request, hold), self._body_timeout)
+                except (asyncio.TimeoutError, TimeoutError):
+                    return _error(408, f"the body did not arrive within {self._body_timeout:g} s")
+                if encoding := request.headers.get("Content-Encoding", "").strip().lower():
+                    body = await self._loop.run_in_executor(self._pool, inflate_http, body, encoding, self._limit)
+                    hold.take(len(body))
+                work = self._work(request, body)
+                response: web.Response = await self._loop.run_in_executor(self._pool, work)
+                return response
         except TooLarge as error:
             return _error(413, str(error))
         except ServeError as error:
             return _error(http_status(error.code), str(error))
-        return response
+
+    async def _read(self, request: web.Request, hold: Hold) -> bytes:
+        """The body. What has come counts as in flight, what is announced does not: who announces much and sends
+        nothing takes nothing from others."""
+        announced = request.content_length or 0
+        if announced > self._limit:
+            raise TooLarge(self._limit)
+        self._budget.check(announced)
+        body = bytearray()
+        try:
+            while piece := await request.content.readany():
+                if len(body) + len(piece) > self._limit:
+                    raise TooLarge(self._limit)
+                hold.take(len(piece))
+                body += piece
+        except ServeError:
+            raise
+        except Exception as error:  # what aiohttp says of a body that is not what its headers claim
+            raise ServeError(Code.INVALID_ARGUMENT, f"the body cannot be read: {error}") from None
+        return bytes(body)
 
     def _work(self, request: web.Request, body: bytes) -> Callable[[], web.Response]:
         """What is to be done in another thread."""

@@ -58,7 +58,8 @@ class Model:
         self._statuses: dict[int, VersionStatus] = {}
         self._labels: dict[str, int] = {}
         self._split: dict[int, float] = {}
-        self._shown: object = None
+        self._shown: object = ((), {}, {})
+        """What the engine was told last; its host has told it that there is the model."""
         self._label_problems: list[str] = []
 
     @property

@@ -78,12 +78,22 @@ class Repository:
         self._draining = False
         self._ending = threading.Lock()
         self._ended = False
+        self._opened = False
         self._thread = threading.Thread(target=self._run, name="linnet-loader", daemon=True)
 
     # What any thread may call.
 
+    def open(self) -> None:
+        """Reads which models there are; from now on they are known, and not ready.
+
+        Raises:
+            ConfigError: a folder of models cannot be read.
+        """
+        self._scan()
+        self._opened = True
+
     def start(self, wait: bool = True) -> None:
-        """Begins to load.
+        """Begins to load; opens if that was not done.
 
         Args:
             wait: until every model is loaded or has failed, or its files are found unfinished.
@@ -91,7 +101,8 @@ class Repository:
         Raises:
             ConfigError: a folder of models cannot be read.
         """
-        _layouts.scan(self.configuration)  # to fail here and now when the folder is not there
+        if not self._opened:
+            self.open()
         self._first_pass_ends = time.monotonic() + self._patience()
         self._jobs.put((self._begin, Future()))
         self._thread.start()
@@ -264,9 +275,12 @@ class Repository:
         try:
             self.admit(files)
             loaded = _loading.load(config, files, self._make_served, self._terminate)
-        except LoadError:
+        except Exception as error:
             self._load_counts[config.name] = LoadCounts(counts.good, counts.bad + 1, False)
-            raise
+            if isinstance(error, LoadError):
+                raise
+            log.exception("%s: version %d failed in an unforeseen way", config.name, files.version)
+            raise LoadError(f"{files.folder}: {type(error).__name__}: {error}") from error
         self._load_counts[config.name] = LoadCounts(counts.good + 1, counts.bad, True)
         return loaded
 
@@ -355,6 +369,7 @@ class Repository:
             if model is None:
                 wanted = server.control != "explicit" or "*" in server.load or name in server.load
                 self._models[name] = Model(config, self, wanted)
+                self.engine.set_model(name, [])  # from now on it is known, and not ready
             elif not only or name == only:
                 model.configure(config)
         for name, text in found.problems.items():
@@ -387,6 +402,8 @@ class Repository:
         except Exception as error:
             log.exception("%s: could not be brought up to date", name)
             model.waiting, failure = None, error
+            model.problem = f"{type(error).__name__}: {error}"
+            self.changed(model)
         if name in self._problems:
             self._views = {**self._views, name: dataclasses.replace(model.view, problem=self._problems[name])}
         if model.waiting is None:

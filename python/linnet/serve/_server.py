@@ -10,11 +10,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 from linnet._core import serve as _core
 from linnet._info import get_version_string
 from linnet.serve import _layouts
+from linnet.serve._budget import Budget, Metered
 from linnet.serve._config import ConfigError, Configuration, ServerConfig
 from linnet.serve._control import Control
 from linnet.serve._grpc import GrpcTransport, Methods
@@ -59,7 +60,8 @@ class Server:
         self.repository = Repository(self.configuration, self.engine, _core.Served)
         self.control = Control(self.repository, "linnet", get_version_string())
         self.watch = Watch(self.config, self.engine)
-        self._metrics = Metrics(self.repository, [self.watch], self.config.triton_metrics)
+        self._budget = Budget(self.config.max_bytes_in_flight)
+        self._metrics = Metrics(self.repository, [self._budget, self.watch], self.config.triton_metrics)
         self._addresses: dict[str, str] = {}
         self._status = Status(self.repository, self._metrics, self._addresses, self.config.cpus)
         self.grpc_address = ""
@@ -81,10 +83,12 @@ class Server:
             wait: until every model is loaded or has failed; before, requests are answered with UNAVAILABLE.
 
         Raises:
+            ConfigError: a folder of models cannot be read.
             OSError: an address is in use.
         """
         try:
             self.watch.open()
+            self.repository.open()
             self._listen()
         except BaseException:
             self._close(0.0)
@@ -151,7 +155,9 @@ class Server:
             self._grpc.append(admin)
         if config.http_port is not None:
             tls = self._certificates.http if self._certificates else None
-            self._http = HttpTransport(self.engine, self._answer_http, max_body_bytes=config.max_message_bytes, tls=tls)
+            self._http = HttpTransport(
+                self.engine, self._answer_http, budget=self._budget, max_body_bytes=config.max_message_bytes, tls=tls
+            )
             port = self._http.listen(config.host, config.http_port)
             self.http_address = f"{'https' if tls else 'http'}://{_join(config.host, port)}"
         self._addresses |= {
@@ -165,7 +171,7 @@ class Server:
 
     def _transport(self, methods: Methods, inference: bool = True) -> GrpcTransport:
         return GrpcTransport(
-            self.engine,
+            cast(_core.Engine, Metered(self.engine, self._budget)),
             methods,
             inference=inference,
             max_message_bytes=self.config.max_message_bytes,

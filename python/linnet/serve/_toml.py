@@ -176,6 +176,7 @@ def _server(table: _Table) -> ServerConfig:
         tls=None if tls is None else _tls(tls),
         cpus=table.take("cpus", plain.cpus, table.integer(0, 4096)),
         max_message_bytes=table.take("max_message_bytes", plain.max_message_bytes, table.size),
+        max_bytes_in_flight=table.take("max_bytes_in_flight", plain.max_bytes_in_flight, table.size),
         drain_seconds=table.take("drain_seconds", plain.drain_seconds, table.number),
         exit_seconds=table.take("exit_seconds", plain.exit_seconds, table.number),
         memory_limit_bytes=table.take("memory_limit_bytes", plain.memory_limit_bytes, table.size),

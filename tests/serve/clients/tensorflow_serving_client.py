@@ -116,3 +116,19 @@ def reload(address, text):
     with grpc.insecure_channel(address) as channel:
         answer = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=60)
     return answer.status.error_code, answer.status.error_message
+
+
+def predict_request(array):
+    """The bytes of a request with that array as ``x`` and, as ``full``, a shorthand for a 2x2 tensor of one value; and
+    what TensorFlow makes of the shorthand."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "m"
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(array, shape=array.shape))
+    full = tf.make_tensor_proto(array.ravel()[0] if array.size else 0, shape=(2, 2))
+    request.inputs["full"].CopyFrom(full)
+    return request.SerializeToString(), tf.make_ndarray(full)
+
+
+def predict_read(reply, name):
+    """An output of an answer's bytes."""
+    return tf.make_ndarray(predict_pb2.PredictResponse.FromString(reply).outputs[name])

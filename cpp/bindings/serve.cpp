@@ -209,8 +209,17 @@ void bind_served(py::module_& m) {
 }
 
 void bind_engine(py::module_& m) {
+    py::class_<Budget>(m, "Budget", "The bytes of requests under way, over all wires together.")
+        .def("take", &Budget::take, py::arg("count"), py::arg("own") = 0)
+        .def("check", &Budget::check, py::arg("count"))
+        .def("give", &Budget::give, py::arg("count"))
+        .def_property_readonly("used", &Budget::used)
+        .def_property_readonly("refused", &Budget::refused);
     py::class_<Engine>(m, "Engine")
-        .def(py::init<int>(), py::arg("cpus") = 0)
+        .def(py::init<int, uint64_t>(), py::arg("cpus") = 0, py::arg("max_bytes_in_flight") = uint64_t{1} << 30)
+        .def_property_readonly(
+            "budget", [](Engine& engine) -> Budget& { return engine.budget(); },
+            py::return_value_policy::reference_internal)
         .def(
             "set_model",
             [](Engine& engine, const std::string& name, std::vector<std::shared_ptr<Served>> versions,

@@ -200,6 +200,11 @@ std::string Engine::metrics(bool triton_names) const {
             if (const uint64_t n = value(strays_[p][c]))
                 text.line("linnet_unmatched_requests_total",
                           cat("protocol=\"", kProtocolNames[p], "\",code=\"", kCodeNames[c], '"'), std::to_string(n));
+    text.head("linnet_requests_over_memory_total", "counter",
+              "Requests refused because others took max_bytes_in_flight.");
+    text.line("linnet_requests_over_memory_total", "", std::to_string(budget_.refused()));
+    text.head("linnet_request_memory_bytes", "gauge", "Bytes of requests under way.");
+    text.line("linnet_request_memory_bytes", "", std::to_string(budget_.used()));
     latencies(text, rows);
     text.head("linnet_stage_seconds_total", "counter", "Where requests that ended well spent their time.");
     const std::pair<const char*, Spent Statistics::*> stages[] = {{"decode", &Statistics::decode},

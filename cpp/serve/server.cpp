@@ -106,7 +106,8 @@ struct Engine::Call {
     nanoseconds decoded{0}, encoded{0};
 };
 
-Engine::Engine(int cpus) : scheduler_(cpus > 0 ? cpus : available_cpus()) {}
+Engine::Engine(int cpus, uint64_t max_bytes_in_flight)
+    : scheduler_(cpus > 0 ? cpus : available_cpus()), budget_(max_bytes_in_flight) {}
 
 void Engine::set_model(const std::string& name, ModelEntry entry) {
     registry_.set(name, std::move(entry));
@@ -175,7 +176,16 @@ Response Engine::handle(Protocol protocol, Bytes bytes, const CallOptions& optio
             if (served) served->statistics.in_flight.fetch_sub(1, std::memory_order_relaxed);
         }
     } in_flight;
+    struct Held {
+        Budget& budget;
+        uint64_t count = 0;
+        ~Held() { budget.give(count); }
+    } held{budget_};
     try {
+        if (protocol == Protocol::oip_grpc || protocol == Protocol::tensorflow_grpc) {
+            budget_.take(bytes.size());
+            held.count = bytes.size();
+        }
         decode(call);
         if (!call.served) call.served = find(call);
         in_flight.served = call.served;

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "serve/budget.h"
 #include "serve/codecs.h"
 #include "serve/journal.h"
 #include "serve/registry.h"
@@ -32,10 +33,13 @@ struct Response {
 
 class Engine {
   public:
-    explicit Engine(int cpus);  // 0: as many as the process may use
+    // `cpus` 0: as many as the process may use. gRPC's messages, which arrive whole, are taken from the budget here;
+    // a transport that reads bodies piece by piece does so itself.
+    explicit Engine(int cpus, uint64_t max_bytes_in_flight);
 
     Registry& registry() { return registry_; }
     Journal& journal() { return journal_; }
+    Budget& budget() { return budget_; }
     void set_model(const std::string& name, ModelEntry entry);
     void remove_model(const std::string& name);
 
@@ -60,6 +64,7 @@ class Engine {
     Registry registry_;
     Scheduler scheduler_;
     Journal journal_;
+    Budget budget_;
     std::atomic<uint64_t> calls_{0};
     // Failures of requests that name no model that is here.
     std::array<std::array<Count, kCodes>, kProtocols> strays_{};

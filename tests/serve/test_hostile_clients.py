@@ -22,7 +22,6 @@ import pytest
 import serving_models as models
 from linnet import _core
 from linnet.serve import Client, ServeError, Server
-from linnet.serve._budget import Budget
 from linnet.serve._client import _request
 from linnet.serve._http import HttpTransport
 from server_process import INFER, GoodClient, ServerProcess, eventually
@@ -256,11 +255,10 @@ def test_memory_after_all_that(server: ServerProcess) -> None:
 
 @pytest.fixture
 def transport() -> Iterator[tuple[HttpTransport, str]]:
-    engine = _core.serve.Engine(1)
+    engine = _core.serve.Engine(1, MIB)
     made = HttpTransport(
         engine,
         lambda method, path, body: (200, "text/plain", body),
-        budget=Budget(MIB),
         head_timeout_s=0.4,
         body_timeout_s=0.4,
         max_connections=20,
@@ -318,13 +316,13 @@ def test_one_budget_for_all_wires(tmp_path: Path) -> None:
         (half,) = connect(own.http_address.removeprefix("http://"))
         half.sendall(f"POST {INFER_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 1048500\r\n\r\n".encode())
         half.sendall(bytes(1_048_400))
-        eventually(lambda: own._budget.used == 1_048_400)
+        eventually(lambda: own.engine.budget.used == 1_048_400)
         with Client(own.grpc_address) as client:
             with pytest.raises(ServeError, match="max_bytes_in_flight") as caught:
                 client.infer("mlp", FEEDS)
             assert caught.value.code == 14
             half.close()
-            eventually(lambda: own._budget.used == 0)
+            eventually(lambda: own.engine.budget.used == 0)
             client.infer("mlp", FEEDS)
         big = np.ones((10_000, 40), np.float32)  # alone, a request may be as long as a message may
         with Client(own.grpc_address) as client:

@@ -6,6 +6,7 @@ import collections
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,31 @@ def test_no_call_is_lost_when_the_server_is_told_to_go(tmp_path: Path) -> None:
         assert server.process.wait(30) == 0
     answers = [next(iter(_outputs(answer).values())) for _, _, answer in burst.results if answer]
     assert all(np.allclose(y, expected, rtol=1e-4, atol=1e-5) for y in answers)
+
+
+def test_open_streams_do_not_keep_a_server_that_is_told_to_go(tmp_path: Path) -> None:
+    path = models.heavy(tmp_path / "heavy.onnx")
+    request = _request("heavy", {"x": row()}, (), "", 0, "")
+    with ServerProcess(path, "--drain", "0") as server, grpc.insecure_channel(server.grpc) as channel:
+        more = threading.Event()
+
+        def requests(count: int) -> Iterator[bytes]:
+            for _ in range(count):
+                yield request
+            more.wait(30)
+
+        call = channel.stream_stream(INFER.replace("ModelInfer", "ModelStreamInfer"))
+        idle, used = call(requests(0)), call(requests(1))
+        next(used)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - started < 10, "exit_seconds is 30"
+        for stream in (idle, used):
+            with pytest.raises(grpc.RpcError) as caught:
+                next(stream)
+            assert caught.value.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+        more.set()
 
 
 def test_ten_times_more_than_it_can_take(tmp_path: Path) -> None:

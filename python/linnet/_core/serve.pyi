@@ -51,10 +51,30 @@ class Cancel:
     def __init__(self, subscribe: Callable[[Cancel], bool] | None = None) -> None: ...
     def __call__(self) -> None: ...
 
+class Budget:
+    """The bytes of requests under way, over all wires together; from a request's arrival until it is answered.
+    Thread-safe."""
+
+    used: int
+    refused: int
+    """Requests so far."""
+
+    def take(self, count: int, own: int = 0) -> None:
+        """Takes bytes for a request that has taken ``own`` bytes before. A request that is alone is taken whatever its
+        size is. ServeError UNAVAILABLE: there are not so many left."""
+
+    def check(self, count: int) -> None:
+        """Raises as `take`, and takes nothing."""
+
+    def give(self, count: int) -> None: ...
+
 class Engine:
     """Runs requests on at most ``cpus`` cores (0: all that the process may use). Thread-safe."""
 
-    def __init__(self, cpus: int = 0) -> None: ...
+    budget: Budget
+    """gRPC's calls take their bytes from it here; HTTP's transport does so itself, as they arrive."""
+
+    def __init__(self, cpus: int = 0, max_bytes_in_flight: int = ...) -> None: ...
     def set_model(
         self,
         name: str,

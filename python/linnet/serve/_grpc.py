@@ -6,6 +6,7 @@ the interpreter's lock.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,10 @@ class GrpcTransport:
         self._engine = engine
         self._traced = traced
         self._limit = max_message_bytes
+        # Streams of inference that wait for their next request: `stop` need not wait for them.
+        self._idle: set[grpc.ServicerContext] = set()
+        self._idle_lock = threading.Lock()
+        self._stopping = False
         table: dict[str, grpc.RpcMethodHandler] = {}
         if inference:
             table[_OIP + "ModelInfer"] = self._inference(engine.infer_oip)
@@ -113,8 +118,14 @@ class GrpcTransport:
         self._server.start()
 
     def stop(self, grace_s: float) -> None:
-        """Takes no new calls, waits at most ``grace_s`` seconds for those under way, and ends."""
-        self._server.stop(grace_s).wait()
+        """Takes no new calls, waits at most ``grace_s`` seconds for those under way, and ends. A stream ends when what
+        it asked for has been answered; one that asks for nothing at the time is cancelled."""
+        ended = self._server.stop(grace_s)
+        with self._idle_lock:
+            self._stopping = True
+            for context in self._idle:
+                context.cancel()
+        ended.wait()
         self._pool.shutdown(wait=False)
 
     def _inference(self, run: Callable[..., bytes]) -> grpc.RpcMethodHandler:
@@ -140,7 +151,7 @@ class GrpcTransport:
             return
         as_status = _metadata(context, "triton_grpc_error") == "true"
         trace = _metadata(context, "traceparent") if self._traced else ""
-        for request in requests:
+        for request in self._until_stop(requests, context):
             left = context.time_remaining()
             try:
                 yield self._engine.infer_oip_stream(
@@ -152,6 +163,22 @@ class GrpcTransport:
                 )
             except ServeError as error:
                 _fail(context, error)
+
+    def _until_stop(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """A stream's requests, until it or the transport ends."""
+        while True:
+            with self._idle_lock:
+                if self._stopping:
+                    return
+                self._idle.add(context)
+            try:
+                request = next(requests, None)
+            finally:
+                with self._idle_lock:
+                    self._idle.discard(context)
+            if request is None:
+                return
+            yield request
 
 
 class _Table(grpc.GenericRpcHandler):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from linnet._core import serve as _core
 from linnet._errors import ServeError
-from linnet.serve._budget import Budget, Hold
+from linnet.serve._budget import Hold
 from linnet.serve._codes import Code, http_status
 from linnet.serve._compression import TooLarge, inflate_http
 
@@ -55,7 +55,6 @@ class HttpTransport:
         head_timeout_s: a connection on which no request's head has come by then, whole, is closed; also one that is
             not used again for so long.
         body_timeout_s: a request whose body has not come by then is refused with 408.
-        budget: of the bytes of requests; a body that does not fit is refused with 503, as soon as that is known.
         max_connections: of more than these, the ones that have been quiet for longest are closed.
     """
 
@@ -64,7 +63,6 @@ class HttpTransport:
         engine: _core.Engine,
         control: Control,
         *,
-        budget: Budget,
         threads: int = 64,
         max_body_bytes: int = 64 << 20,
         head_timeout_s: float = 75.0,
@@ -74,7 +72,7 @@ class HttpTransport:
     ) -> None:
         self._engine = engine
         self._control = control
-        self._budget = budget
+        self._budget = engine.budget
         self._head_timeout = head_timeout_s
         self._body_timeout = body_timeout_s
         self._max_connections = max_connections

@@ -10,12 +10,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, cast
+from typing import Any
 
 from linnet._core import serve as _core
 from linnet._info import get_version_string
 from linnet.serve import _layouts
-from linnet.serve._budget import Budget, Metered
 from linnet.serve._config import ConfigError, Configuration, ServerConfig
 from linnet.serve._control import Control
 from linnet.serve._grpc import GrpcTransport, Methods
@@ -56,12 +55,11 @@ class Server:
             raise ConfigError(f"the server has no setting {', '.join(unknown)}")
         self.config: ServerConfig = replace(configuration.server, **settings)
         self.configuration = replace(configuration, server=self.config)
-        self.engine = _core.Engine(self.config.cpus)
+        self.engine = _core.Engine(self.config.cpus, self.config.max_bytes_in_flight)
         self.repository = Repository(self.configuration, self.engine, _core.Served)
         self.control = Control(self.repository, "linnet", get_version_string())
         self.watch = Watch(self.config, self.engine)
-        self._budget = Budget(self.config.max_bytes_in_flight)
-        self._metrics = Metrics(self.repository, [self._budget, self.watch], self.config.triton_metrics)
+        self._metrics = Metrics(self.repository, [self.watch], self.config.triton_metrics)
         self._addresses: dict[str, str] = {}
         self._status = Status(self.repository, self._metrics, self._addresses, self.config.cpus)
         self.grpc_address = ""
@@ -155,9 +153,7 @@ class Server:
             self._grpc.append(admin)
         if config.http_port is not None:
             tls = self._certificates.http if self._certificates else None
-            self._http = HttpTransport(
-                self.engine, self._answer_http, budget=self._budget, max_body_bytes=config.max_message_bytes, tls=tls
-            )
+            self._http = HttpTransport(self.engine, self._answer_http, max_body_bytes=config.max_message_bytes, tls=tls)
             port = self._http.listen(config.host, config.http_port)
             self.http_address = f"{'https' if tls else 'http'}://{_join(config.host, port)}"
         self._addresses |= {
@@ -171,7 +167,7 @@ class Server:
 
     def _transport(self, methods: Methods, inference: bool = True) -> GrpcTransport:
         return GrpcTransport(
-            cast(_core.Engine, Metered(self.engine, self._budget)),
+            self.engine,
             methods,
             inference=inference,
             max_message_bytes=self.config.max_message_bytes,

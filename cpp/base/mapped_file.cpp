@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -95,7 +96,11 @@ MappedFile::~MappedFile() {
         const std::lock_guard lock(mappings().mutex);
         mappings().ends.erase(data_);
     }
-    ::munmap(const_cast<std::byte*>(data_), size_);
+    // In steps: unmapping 100 MB takes some 10 ms, in which the address space is locked for the other threads, and on a
+    // kernel without preemption nobody else gets this core.
+    constexpr size_t kStep = size_t{1} << 20;
+    for (size_t done = 0; done < size_; done += kStep)
+        ::munmap(const_cast<std::byte*>(data_) + done, std::min(kStep, size_ - done));
 }
 
 void release_pages(const void* data, size_t bytes) {

@@ -9,6 +9,9 @@
 #include "bindings/convert.h"
 
 namespace linnet::bindings {
+
+void bind_serve_files(py::module_& m);
+
 namespace {
 
 using namespace linnet::serve;
@@ -316,6 +319,7 @@ void bind_serve(py::module_& core) {
              }),
              py::arg("subscribe") = py::none())
         .def("__call__", [](Cancel& cancel) { cancel.set(); });
+    bind_serve_files(m);
     bind_served(m);
     bind_engine(m);
 }

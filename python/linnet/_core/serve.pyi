@@ -1,9 +1,16 @@
 """The engine of the server: bytes in, bytes out, without the interpreter's lock. Failures are `linnet.ServeError`."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from linnet import _core
+
+def copy_file(source: str, target: str) -> None:
+    """Copies a file's bytes with as little disturbance of other threads as can be. OSError."""
+
+def external_files(model: Path) -> set[str]:
+    """Where a model's external data lie, as it says. LinnetError: it cannot be read, or is no model."""
 
 class Served:
     """One version of a model, ready to run."""

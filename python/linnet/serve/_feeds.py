@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ Feeds = dict[str, Any]
 SIZES = (1, 8, 32, 224)
 """Sizes to try for dimensions that are free and no batch."""
 MOST_SAMPLES = 32
+_LARGE = 1 << 16
 
 
 def free_dimensions(config: ModelConfig, ports: Sequence[_core.Port]) -> list[str]:
@@ -51,7 +54,12 @@ def zeros(config: ModelConfig, ports: Sequence[_core.Port], rows: int, size: int
 def _zeros(dtype: str, shape: tuple[int, ...]) -> Any:
     if dtype == "str":
         return np.full(shape, "", dtype=object)
-    return np.zeros(shape, _values.dtype_named(dtype))
+    kind = _values.dtype_named(dtype)
+    size = kind.itemsize * math.prod(shape)
+    if size < _LARGE:
+        return np.zeros(shape, kind)
+    # Zeros from the system: np.zeros may write those that the C library has at hand, and keeps the GIL meanwhile.
+    return np.frombuffer(mmap.mmap(-1, size), np.uint8).view(kind).reshape(shape)
 
 
 def random(config: ModelConfig, ports: Sequence[_core.Port], rows: int, size: int, seed: int) -> Feeds:
@@ -71,7 +79,7 @@ def _random(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any
         return rng.integers(0, 256, shape, dtype=np.uint8).view(kind)
     if kind.kind in "iub":
         return rng.integers(0, 2, shape).astype(kind)
-    return rng.standard_normal(shape, dtype=np.float32).astype(kind)
+    return rng.standard_normal(shape, dtype=np.float32).astype(kind, copy=False)
 
 
 def samples(config: ModelConfig, ports: Sequence[_core.Port]) -> list[tuple[Feeds, int]]:

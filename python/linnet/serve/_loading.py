@@ -121,7 +121,7 @@ def _open(config: ModelConfig, files: VersionFiles, quiet: Quiet) -> _core.Sessi
     options.title = f"{config.name} version {files.version}"  # callers read it: no path
     if files.manifest is not None:
         _manifest.check_digests(files.folder, files.manifest)
-    with snapshot(files) as path, quiet.idle():
+    with quiet.idle(), snapshot(files) as path:
         session = _core.Session(path, options)
     check_ports(config, session.inputs(), session.outputs())
     return session
@@ -318,11 +318,13 @@ class Trial:
         every = self._row_seconds * max_batch * (max_batch + 1) / 2 < _WARM_BUDGET
         sizes = set(range(2, max_batch + 1)) if every and max_batch <= 24 else {1 << i for i in range(1, 16)}
         sizes |= {max_batch, *self._config.preferred_batch_sizes}
+        largest = _feeds.zeros(self._config, self._inputs, max_batch, self._size)
+        for sample, _ in self._samples[:1]:
+            largest = {name: np.empty((max_batch, *value.shape[1:]), value.dtype) for name, value in sample.items()}
+            for name, value in sample.items():
+                largest[name][:] = value[:1]
         for size in sorted(s for s in sizes if 1 < s <= max_batch):
-            feeds = _feeds.zeros(self._config, self._inputs, size, self._size)
-            for sample, _ in self._samples[:1]:
-                feeds = {name: np.repeat(value[:1], size, axis=0) for name, value in sample.items()}
-            self.run(feeds)
+            self.run({name: value[:size] for name, value in largest.items()})
 
 
 def _close(a: Any, b: Any) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import re
 import secrets
@@ -132,7 +131,7 @@ def publish(
     part.mkdir()
     try:
         files = {"model.onnx": model}
-        for path in [*mentioned(model), *data]:
+        for path in [*(model.resolve().parent / name for name in external_data(model)), *data]:
             files[path.resolve().relative_to(model.resolve().parent).as_posix()] = path
         reference = _drift.place_for(model)
         if reference.is_file():
@@ -179,13 +178,16 @@ def _versions(folder: Path) -> Iterator[int]:
     return (int(entry.name) for entry in os.scandir(folder) if re.fullmatch(r"[0-9]{1,18}", entry.name))
 
 
-def mentioned(model: Path) -> list[Path]:
-    """Files beside the model whose names are in it: its external data are among them."""
-    beside = [p for p in model.resolve().parent.iterdir() if p.is_file() and p.suffix != ".onnx" and len(p.name) > 2]
-    if not beside or model.stat().st_size == 0:
+def external_data(model: Path, folder: Path | None = None) -> list[str]:
+    """Files with a model's external data, relative to its folder (``folder``, when the model is a copy from there):
+    those that are there and beneath it. What a model says that cannot be read is found out when it is loaded."""
+    folder = folder or model.resolve().parent
+    try:
+        names = _core.serve.external_files(model)
+    except _errors.LinnetError:
         return []
-    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return [path for path in beside if view.find(path.name.encode()) >= 0]
+    inside = (name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts)
+    return sorted(name for name in inside if (folder / name).is_file())
 
 
 def _remove_abandoned(destination: Path) -> None:

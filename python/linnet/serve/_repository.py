@@ -459,9 +459,11 @@ class Repository:
         for key in done:
             model, loaded = self._retired.pop(key)
             dropped = not model.drained(loaded) or dropped
-            del loaded
+            with _priority.Quiet() as quiet, quiet.idle():
+                del loaded
         if dropped:
-            _priority.return_memory()
+            with _priority.Quiet() as quiet, quiet.idle():
+                _priority.return_memory()
 
     def _model(self, name: str) -> Model:
         model = self._models.get(name)

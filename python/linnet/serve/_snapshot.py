@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from linnet._core.serve import copy_file
 from linnet.serve import _manifest
 from linnet.serve._layouts import VersionFiles
 
@@ -35,14 +35,23 @@ def snapshot(files: VersionFiles) -> Iterator[Path]:
         path = model
         try:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="linnet-", dir=_place())))
-            names = {name for name, *_ in files.stamp} | {path.name for path in _manifest.mentioned(model)}
-            for name in sorted(names):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(files.folder / name, folder / name)
-            path = folder / model.relative_to(files.folder)
+            copied = folder / model.relative_to(files.folder)
+            _copy(model, copied)
+            beside = model.resolve().parent
+            for name in _manifest.external_data(copied, beside):
+                _copy(beside / name, copied.parent / name)
+            for name in sorted(name for name, *_ in files.stamp):
+                if not (folder / name).exists():
+                    _copy(files.folder / name, folder / name)
+            path = copied
         except OSError as error:
             log.warning("%s: is used where it lies, so do not overwrite it in place: %s", model, error)
         yield path
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copy_file(str(source), str(target))
 
 
 def _place() -> str | None:

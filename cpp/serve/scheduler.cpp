@@ -13,7 +13,7 @@ using std::chrono::nanoseconds;
 // A model counts as active for so long after its last request: its share of the CPUs is kept for it meanwhile.
 constexpr std::chrono::milliseconds kActive{100};
 // Of the time that a request is expected to take, so that those which are taken on are in time.
-constexpr double kMargin = 1.3;
+constexpr double kMargin = 1.5;
 // Splitting less work over threads than this takes longer than the work.
 constexpr double kWorthSplitting = 150e3;  // ns
 

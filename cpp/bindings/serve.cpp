@@ -187,8 +187,16 @@ void bind_served(py::module_& m) {
         });
 }
 
+// Its threads are waited for, and one may run a Python function, which needs the interpreter's lock.
+struct DropEngine {
+    void operator()(Engine* engine) const {
+        py::gil_scoped_release release;
+        delete engine;
+    }
+};
+
 void bind_engine(py::module_& m) {
-    py::class_<Engine>(m, "Engine")
+    py::class_<Engine, std::unique_ptr<Engine, DropEngine>>(m, "Engine")
         .def(py::init<int>(), py::arg("cpus") = 0)
         .def(
             "set_model",

@@ -34,6 +34,7 @@ from linnet._info import (
     set_default_logger_verbosity,
     set_seed,
 )
+from linnet._operators import TensorInfo, register_operator, registered_operators, unregister_operator
 from linnet._options import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, RunOptions, SessionOptions
 from linnet._session import InferenceSession, Model, ModelMetadata, NodeArg, load
 from linnet._values import IOBinding, OrtDevice, OrtValue
@@ -81,6 +82,7 @@ __all__ = [
     "RuntimeException",
     "SessionIOBinding",
     "SessionOptions",
+    "TensorInfo",
     "__version__",
     "capi",
     "disable_telemetry_events",
@@ -93,7 +95,10 @@ __all__ = [
     "load",
     "preload_dlls",
     "print_debug_info",
+    "register_operator",
+    "registered_operators",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
     "set_seed",
+    "unregister_operator",
 ]

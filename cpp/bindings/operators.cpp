@@ -185,13 +185,14 @@ std::vector<py::object> results_of(const py::object& result, int count, const ch
     if (!several) return {result};
     for (const py::handle item : result) items.push_back(py::reinterpret_borrow<py::object>(item));
     if (static_cast<int>(items.size()) < count)
-        fail(ErrorKind::invalid_argument, function, " gives ", items.size(), " results; the node has ", count, " outputs");
+        fail(ErrorKind::invalid_argument, function, " gives ", items.size(), " results; the node has ", count,
+             " outputs");
     return items;
 }
 
 // ---- the two functions ---------------------------------------------------------------------------------------------
 
-void infer(const std::shared_ptr<void>& function, InferContext& ctx) {
+void call_infer(const std::shared_ptr<void>& function, InferContext& ctx) {
     const py::gil_scoped_acquire gil;
     translated(ErrorKind::invalid_graph, [&] {
         const auto table = std::make_shared<DimTable*>(&ctx.dims);
@@ -222,7 +223,7 @@ py::object view_of(const Value& value, const py::object& base) {
     return read_only(py::array(numpy_dtype(t.dtype), shape, t.data, base));
 }
 
-void run(const std::shared_ptr<void>& function, CustomRun& ctx) {
+void call_run(const std::shared_ptr<void>& function, CustomRun& ctx) {
     const RunContext& context = ctx.context;
     const py::gil_scoped_acquire gil;
     // Every view of this call refers to it, so that it tells whether one outlives the call.
@@ -257,13 +258,22 @@ void run(const std::shared_ptr<void>& function, CustomRun& ctx) {
              "the function keeps an input, or a view of one, after it has returned; the memory is reused: keep a copy");
 }
 
+struct PythonOp : CustomOp {
+    PythonOp(const std::string& domain, const std::string& name, int since, const py::object& infer_function,
+             const py::object& run_function)
+        : CustomOp(domain, name, since), for_infer(shared(infer_function)), for_run(shared(run_function)) {
+        if (!infer_function.is_none())
+            infer_outputs = [](const CustomOp& op, InferContext& ctx) {
+                call_infer(static_cast<const PythonOp&>(op).for_infer, ctx);
+            };
+        compute = [](const CustomOp& op, CustomRun& ctx) { call_run(static_cast<const PythonOp&>(op).for_run, ctx); };
+    }
+    const std::shared_ptr<void> for_infer, for_run;
+};
+
 void add_operator(const std::string& domain, const std::string& name, int since, const py::object& infer_function,
                   const py::object& run_function) {
-    auto op = std::make_shared<CustomOp>(domain, name, since);
-    if (!infer_function.is_none())
-        op->infer_outputs = [f = shared(infer_function)](InferContext& ctx) { infer(f, ctx); };
-    op->compute = [f = shared(run_function)](CustomRun& ctx) { run(f, ctx); };
-    register_op(std::move(op));
+    register_op(std::make_shared<PythonOp>(domain, name, since, infer_function, run_function));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ const CustomOp& custom(const OpDef* op) { return static_cast<const CustomOp&>(*o
 
 void infer_custom(InferContext& ctx) {
     const CustomOp& op = custom(&ctx.op());
-    if (op.infer_outputs) return op.infer_outputs(ctx);
+    if (op.infer_outputs) return op.infer_outputs(op, ctx);
     for (int i = 0; i < ctx.outputs(); ++i) ctx.output_unranked(i, DType::undefined);
 }
 
@@ -26,7 +26,7 @@ std::shared_ptr<const void> prepare_custom(PrepareContext& ctx) {
 
 void run_custom(RunContext& ctx) {
     CustomRun run(ctx);
-    custom(ctx.node.op).compute(run);
+    custom(ctx.node.op).compute(custom(ctx.node.op), run);
     run.check_outputs();
 }
 
@@ -159,8 +159,8 @@ void unregister_op(std::string_view domain, std::string_view name, int since) {
     auto next = std::make_shared<CustomOps>(*list());
     const auto found = find_row(*next, domain, name, since);
     if (found == next->rows.end())
-        fail(ErrorKind::invalid_argument, "operator ", display_name(normal(domain), name), " is not registered with version ",
-             since);
+        fail(ErrorKind::invalid_argument, "operator ", display_name(normal(domain), name),
+             " is not registered with version ", since);
     next->rows.erase(found);
     last = std::move(list());
     list() = std::move(next);

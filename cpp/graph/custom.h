@@ -1,7 +1,6 @@
 // Operators that a program adds at run time to those of ops/. One list serves the process; a model keeps the list that
 // there was when it was loaded.
 #pragma once
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,7 +10,8 @@
 
 namespace linnet {
 
-// What a registered operator is given to run: inputs and attributes through `context`, outputs through put and allocate.
+// What a registered operator is given to run: inputs and attributes through `context`, outputs through put and
+// allocate.
 class CustomRun {
   public:
     explicit CustomRun(RunContext& context);
@@ -35,16 +35,17 @@ class CustomRun {
     std::vector<std::unique_ptr<Tensor>> unused_;  // outputs that the node does not name
 };
 
+// A registered operator; a face derives its own, with what its functions need.
 struct CustomOp : OpDef {
     CustomOp(std::string domain, std::string name, int since);
     CustomOp(const CustomOp&) = delete;  // OpDef's views show the texts here
     CustomOp& operator=(const CustomOp&) = delete;
 
     const std::string domain_text, name_text;
-    // Facts of the outputs; empty: nothing is known of them until they are there. Called as OpDef::infer is.
-    std::function<void(InferContext&)> infer_outputs;
+    // Facts of the outputs; null: nothing is known of them until they are there. Called as OpDef::infer is.
+    void (*infer_outputs)(const CustomOp&, InferContext&) = nullptr;
     // From several threads at once, where a session is run by several.
-    std::function<void(CustomRun&)> compute;
+    void (*compute)(const CustomOp&, CustomRun&) = nullptr;
 };
 
 struct CustomOps {

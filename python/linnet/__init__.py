@@ -8,7 +8,7 @@ The short way::
 Code written for onnxruntime's Python API runs with ``import linnet as onnxruntime``.
 """
 
-from linnet import capi
+from linnet import _image, capi
 from linnet._errors import (
     Cancelled,
     Fail,

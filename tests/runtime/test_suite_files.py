@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from suite_files import ATOL, NOT_NATIVE, OTHERS, RTOL, write_suite
 
 from linnet import _core
+from suite_files import ATOL, NOT_NATIVE, OTHERS, RTOL, write_suite
 
 TABLES = [name for name, runs in _core.kernel_tables() if runs]
 

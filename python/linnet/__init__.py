@@ -8,7 +8,8 @@ The short way::
 Code written for onnxruntime's Python API runs with ``import linnet as onnxruntime``.
 """
 
-from linnet import _image, capi
+from linnet import _image as _image  # registers ImageDecoder
+from linnet import capi
 from linnet._errors import (
     Cancelled,
     Fail,

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+
 from suite_files import ATOL, RTOL, write_suite
 
 QEMU = shutil.which("qemu-aarch64")
@@ -17,14 +18,16 @@ SYSROOT = Path("/usr/aarch64-linux-gnu")
 
 
 # Operators whose loops are kernels, or that are made of such.
-KERNEL_OPS = set(
-    """Abs Add ArgMax Attention AveragePool BatchNormalization Cast Celu Clip Conv ConvInteger ConvTranspose CumSum
-    DequantizeLinear Div DynamicQuantizeLinear Elu Erf Exp GRU Gather Gelu Gemm GlobalAveragePool GlobalMaxPool
-    GroupNormalization HardSigmoid HardSwish InstanceNormalization LRN LSTM LayerNormalization LeakyRelu Log LogSoftmax
-    MatMul MatMulInteger Max MaxPool Min Mish Mul Neg PRelu Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization
-    RNN ReduceL2 ReduceMax ReduceMean ReduceSum Relu Resize RotaryEmbedding Selu Sigmoid Softmax Softplus Sqrt Sub Sum
-    Swish Tanh TopK Transpose Where""".split()
-)
+KERNEL_OPS = {
+    "Abs", "Add", "ArgMax", "Attention", "AveragePool", "BatchNormalization", "Cast", "Celu", "Clip", "Conv",
+    "ConvInteger", "ConvTranspose", "CumSum", "DequantizeLinear", "Div", "DynamicQuantizeLinear", "Elu", "Erf", "Exp",
+    "GRU", "Gather", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "HardSigmoid",
+    "HardSwish", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax",
+    "MatMul", "MatMulInteger", "Max", "MaxPool", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "QLinearConv",
+    "QLinearMatMul", "QuantizeLinear", "RMSNormalization", "RNN", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum",
+    "Relu", "Resize", "RotaryEmbedding", "Selu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Sub", "Sum", "Swish",
+    "Tanh", "TopK", "Transpose", "Where",
+}  # fmt: skip
 needs_qemu = pytest.mark.skipif(QEMU is None or not SYSROOT.exists(), reason="needs qemu-aarch64 and the ARM libraries")
 
 

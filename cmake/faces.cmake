@@ -3,7 +3,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 if(LINNET_LIBRARY)
-  add_library(linnet SHARED cpp/bindings/c.cpp)
+  add_library(linnet SHARED cpp/bindings/c.cpp cpp/bindings/c_operators.cpp)
   add_library(linnet::linnet ALIAS linnet)
   target_compile_definitions(linnet PRIVATE LINNET_BUILD LINNET_VERSION="${PROJECT_VERSION}")
   target_link_libraries(linnet PRIVATE $<BUILD_INTERFACE:linnet_objects> $<BUILD_INTERFACE:linnet_kernels>)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <exception>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -31,10 +32,14 @@ class Error : public std::exception {
     const char* what() const noexcept override { return message_.c_str(); }
     // Puts "context: " before the message.
     void add_context(const std::string& context) { message_ = context + ": " + message_; }
+    // What a callback of another language threw, in that language's own form; null otherwise.
+    const std::shared_ptr<void>& cause() const noexcept { return cause_; }
+    void set_cause(std::shared_ptr<void> cause) { cause_ = std::move(cause); }
 
   private:
     ErrorKind kind_;
     std::string message_;
+    std::shared_ptr<void> cause_;
 };
 
 // A part of a message: text, a character, or a number.

@@ -5,19 +5,15 @@
 #include <cstring>
 #include <new>
 
-#include "base/error.h"
+#include "bindings/c.h"
 #include "kernels/kernels.h"
-#include "linnet/linnet.h"
 #include "runtime/session.h"
 
 using namespace linnet;
+using namespace linnet::c;
 
 struct linnet_options {
     SessionOptions session;
-};
-
-struct linnet_value {
-    Value value;
 };
 
 struct linnet_flag {
@@ -49,9 +45,18 @@ struct linnet_session {
     std::vector<Port> inputs, outputs;
 };
 
-namespace {
+namespace linnet::c {
 
 thread_local std::string last_error;
+
+linnet_status report(linnet_status status, const char* text) noexcept {
+    try {
+        last_error = text;
+    } catch (...) {
+        last_error.clear();  // no memory even for the text
+    }
+    return status;
+}
 
 linnet_status status_of(ErrorKind kind) {
     switch (kind) {
@@ -66,20 +71,9 @@ linnet_status status_of(ErrorKind kind) {
     }
 }
 
-linnet_status report(linnet_status status, const char* text) noexcept {
+linnet_status report_exception() noexcept {
     try {
-        last_error = text;
-    } catch (...) {
-        last_error.clear();  // no memory even for the text
-    }
-    return status;
-}
-
-template <class Fn>
-linnet_status guarded(const Fn& fn) noexcept {
-    try {
-        fn();
-        return LINNET_OK;
+        throw;
     } catch (const Error& error) {
         return report(status_of(error.kind()), error.what());
     } catch (const std::bad_alloc&) {
@@ -91,17 +85,6 @@ linnet_status guarded(const Fn& fn) noexcept {
     }
 }
 
-template <class... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
-    fail(ErrorKind::invalid_argument, parts...);
-}
-
-template <class T>
-T& needed(T* pointer, const char* name) {
-    if (!pointer) refuse("'", name, "' is NULL");
-    return *pointer;
-}
-
 DType dtype_from(linnet_dtype dtype) {
     const int number = static_cast<int>(dtype);
     if (number <= 0 || number >= kDTypeCount) refuse("element type ", number, " is not known");
@@ -109,7 +92,7 @@ DType dtype_from(linnet_dtype dtype) {
 }
 
 Shape shape_from(const int64_t* dims, size_t rank) {
-    if (rank > 64) refuse("rank ", rank, " is more than 64");
+    if (rank > kMostDims) refuse("rank ", rank, " is more than ", kMostDims);
     if (rank > 0) needed(dims, "dims");
     Shape shape(dims, dims + rank);
     element_count(shape);  // checks it
@@ -121,6 +104,10 @@ const Tensor& tensor_of(const linnet_value* value) {
     if (v.kind != Value::Kind::tensor) refuse("the value is not a tensor");
     return v.tensor;
 }
+
+}  // namespace linnet::c
+
+namespace {
 
 int64_t number_from(const std::string& key, const std::string& text) {
     int64_t number = 0;

@@ -35,6 +35,10 @@ std::string utf8(const py::handle& text);
 // Text that need not be UTF-8 (ONNX does not make sure of it); bytes that are not come as "\\xff".
 py::str readable(std::string_view text);
 
+// The exceptions of linnet._errors, by ErrorKind.
+inline constexpr const char* kErrorNames[] = {"Fail",         "InvalidArgument",  "NoSuchFile",       "InvalidProtobuf",
+                                              "InvalidGraph", "NotImplementedOp", "RuntimeException", "Cancelled"};
+
 DType dtype_from_numpy(const py::dtype& dtype);
 py::dtype numpy_dtype(DType dtype);
 

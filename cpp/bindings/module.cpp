@@ -18,18 +18,23 @@ namespace linnet::bindings {
 void bind_values(py::module_& m);         // values.cpp
 void bind_inspect(py::module_& m);        // inspect.cpp
 void bind_compress(py::module_& m);       // compress.cpp
+void bind_operators(py::module_& m);      // operators.cpp
 void bind_serve(py::module_& m);          // serve.cpp
 void bind_serve_testing(py::module_& m);  // serve_testing.cpp
 }  // namespace linnet::bindings
 
 namespace {
 
-// linnet._errors defines the Python exceptions; each ErrorKind has one there, by name.
+// What a Python function raised on the way is the error's __cause__, or goes on as it is when it means to end the
+// program (KeyboardInterrupt).
 void raise_python(const Error& e) {
-    static const char* const kNames[] = {"Fail",         "InvalidArgument",  "NoSuchFile",       "InvalidProtobuf",
-                                         "InvalidGraph", "NotImplementedOp", "RuntimeException", "Cancelled"};
-    const py::object type = py::module_::import("linnet._errors").attr(kNames[static_cast<int>(e.kind())]);
-    PyErr_SetObject(type.ptr(), readable(e.message()).ptr());
+    const py::handle cause = static_cast<PyObject*>(e.cause().get());
+    if (cause && !PyErr_GivenExceptionMatches(cause.ptr(), PyExc_Exception))
+        return PyErr_SetObject(py::type::of(cause).ptr(), cause.ptr());
+    const py::object type = py::module_::import("linnet._errors").attr(kErrorNames[static_cast<int>(e.kind())]);
+    const py::object error = type(readable(e.message()));
+    if (cause) PyException_SetCause(error.ptr(), cause.inc_ref().ptr());
+    PyErr_SetObject(type.ptr(), error.ptr());
 }
 
 py::dict port_dict(const PortInfo& port) {
@@ -174,7 +179,15 @@ void bind_session(py::module_& m) {
         .def("run", &run, py::arg("feeds"), py::arg("output_names") = py::none(), py::arg("terminate") = nullptr,
              py::arg("time_limit_ms") = 0, py::arg("destinations") = py::none(), py::arg("threads") = 0)
         .def(
-            "dump", [](const Session& s, const std::string& stage) { return readable(s.dump(stage)); },
+            "dump",
+            [](const Session& s, const std::string& stage) {
+                std::string text;
+                {
+                    py::gil_scoped_release release;
+                    text = s.dump(stage);
+                }
+                return readable(text);
+            },
             py::arg("stage") = "lower")
         .def("profile",
              [](Session& s) {
@@ -212,6 +225,7 @@ PYBIND11_MODULE(_core, m) {
     bind_values(m);
     bind_inspect(m);
     bind_compress(m);
+    bind_operators(m);
     bind_serve(m);
     bind_serve_testing(m);
     m.def("available_cpus", &available_cpus);

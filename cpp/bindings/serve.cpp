@@ -211,6 +211,14 @@ void bind_served(py::module_& m) {
         });
 }
 
+// Its threads are waited for, and one may run a Python function, which needs the interpreter's lock.
+struct DropEngine {
+    void operator()(Engine* engine) const {
+        py::gil_scoped_release release;
+        delete engine;
+    }
+};
+
 void bind_engine(py::module_& m) {
     py::class_<Budget>(m, "Budget", "The bytes of requests under way, over all wires together.")
         .def("take", &Budget::take, py::arg("count"), py::arg("own") = 0)
@@ -218,7 +226,7 @@ void bind_engine(py::module_& m) {
         .def("give", &Budget::give, py::arg("count"))
         .def_property_readonly("used", &Budget::used)
         .def_property_readonly("refused", &Budget::refused);
-    py::class_<Engine>(m, "Engine")
+    py::class_<Engine, std::unique_ptr<Engine, DropEngine>>(m, "Engine")
         .def(py::init<int, uint64_t>(), py::arg("cpus") = 0, py::arg("max_bytes_in_flight") = uint64_t{1} << 30)
         .def_property_readonly(
             "budget", [](Engine& engine) -> Budget& { return engine.budget(); },

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <limits>
 #include <unordered_map>
 
 #include "graph/infer.h"
@@ -12,6 +13,9 @@ namespace linnet {
 namespace {
 
 using onnx::AttributeType;
+
+// The version of an operator in a domain that the model does not import.
+constexpr int64_t kNewest = std::numeric_limits<int64_t>::max();
 
 std::string text(std::string_view v) { return std::string(v); }
 std::string normal_domain(std::string_view d) { return d == "ai.onnx" ? "" : text(d); }
@@ -53,6 +57,7 @@ class Builder {
     std::unique_ptr<Graph> build() {
         auto graph = std::make_unique<Graph>();
         graph->keep_alive = model_;
+        graph->operators = options_.custom;
         Opsets opsets = read_opsets(model_->proto.opsets);
         if (opsets.versions.empty()) opsets.versions = {{"", 1}};
         graph->opsets = opsets.versions;
@@ -87,12 +92,14 @@ class Builder {
     }
 
     // " (opset 11)", and what stands in the way where that is known.
-    static std::string why_unknown(const Node& node, int64_t version) {
+    std::string why_unknown(const Node& node, int64_t version) const {
         if (!node.domain.empty() && version == 0) return " (the model imports no opset of its domain)";
         int since = 0;
-        for (const OpDef* op : all_ops())
-            if (op->name == node.op_type && op->domain == node.domain && (!since || op->since < since))
-                since = op->since;
+        auto look = [&](const OpDef& op) {
+            if (op.name == node.op_type && op.domain == node.domain && (!since || op.since < since)) since = op.since;
+        };
+        for (const OpDef* op : all_ops()) look(*op);
+        for (const auto& op : options_.custom->rows) look(*op);
         return cat(" (opset ", version, since ? cat("; it exists from opset ", since, " on)") : std::string(")"));
     }
 
@@ -107,7 +114,8 @@ class Builder {
             ++shown;
         }
         fail(ErrorKind::not_implemented, unknown_.size(), unknown_.size() == 1 ? " operator is" : " operators are",
-             " not known: ", list, ". Export with standard ONNX operators (opset <= ", kMaxOpset, ")");
+             " not known: ", list, ". Export with standard ONNX operators (opset <= ", kMaxOpset,
+             "), or register your own");
     }
 
     // ---- graphs ----------------------------------------------------------------------------------------------------
@@ -229,6 +237,9 @@ class Builder {
         const int64_t version = opsets.of(node.domain);
         if (node.domain != "linnet")  // internal operators are not for files
             node.op = find_op(node.domain, node.op_type, version ? version : (node.domain.empty() ? 1 : kMaxOpset));
+        if (!node.op)
+            node.op = options_.custom->find(node.domain, node.op_type,
+                                            version || node.domain.empty() ? std::max<int64_t>(version, 1) : kNewest);
         if (!node.op) {
             unknown_[cat(node.domain.empty() ? "" : node.domain + ".", node.op_type, why_unknown(node, version))]
                 .push_back(node.name);
@@ -315,6 +326,7 @@ class Builder {
                 if (value->type == AttributeType::g || (value->type == AttributeType::undefined && !value->g.empty())) {
                     auto sub = std::make_shared<Graph>();
                     sub->keep_alive = model_;
+                    sub->operators = options_.custom;
                     sub->dims = scope.graph->dims;
                     sub->opsets = opsets.versions;
                     auto inner = std::make_unique<Scope>();

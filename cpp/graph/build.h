@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "graph/custom.h"
 #include "graph/graph.h"
 #include "onnx/model.h"
 
@@ -22,6 +23,8 @@ struct BuildOptions {
     std::set<std::string> fed;
     // Values of the model's graph, by name, that are outputs behind the model's own.
     std::vector<std::string> extra_outputs;
+    // Where operators are looked up that Linnet does not have.
+    std::shared_ptr<const CustomOps> custom = custom_ops();
     // Sizes with the same name need not be equal (for models whose names turn out to be wrong).
     bool distinct_dimensions = false;
     int64_t max_nodes = 1'000'000;  // after inlining functions

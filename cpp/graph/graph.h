@@ -64,6 +64,7 @@ struct Graph {
     std::shared_ptr<DimTable> dims = std::make_shared<DimTable>();  // subgraphs share their parent's
     std::vector<std::pair<std::string, int64_t>> opsets;            // domain ("" is ai.onnx), version
     std::shared_ptr<const void> keep_alive;                         // what constants view (the mapped file)
+    std::shared_ptr<const void> operators;                          // the registered ones that nodes point to
     std::vector<FloatNode> float_nodes;                             // found by lowering
     bool lowered = false;  // after lowering: internal operators allowed, no longer ONNX
 

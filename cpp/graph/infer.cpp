@@ -164,8 +164,10 @@ std::vector<Value> evaluate(const Graph& graph, const Node& node, std::span<Valu
         op.infer(infer);
         for (size_t i = 0; i < outputs.size(); ++i) {
             if (!out_pointers[i]) continue;
-            if (!out_facts[i].is_static())
+            if (!out_facts[i].is_static()) {
+                if (op.flags & kOpen) continue;
                 fail(ErrorKind::runtime, "the shape of output ", i, " could not be determined");
+            }
             outputs[i] = Tensor::allocate(out_facts[i].dtype, out_facts[i].shape);
         }
         if (op.prepare) {

@@ -43,6 +43,9 @@ enum OpFlags : uint32_t {
     kEpilogue = 64,
     // Not ONNX at this opset, but written by other runtimes: read, and never made by a portable rewrite.
     kForeign = 128,
+    // Where infer leaves an output open although all inputs are known, run() makes it, as kDynamic operators do; the
+    // memory of the others is ready.
+    kOpen = 256,
 };
 
 struct OpDef {

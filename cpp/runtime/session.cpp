@@ -107,7 +107,7 @@ Session::Session(onnx::Bytes bytes, std::shared_ptr<const void> owner, const Ses
 }
 
 Session::Session(const Session& other, std::set<std::string> fed)
-    : options_(other.options_), origin_(other.origin_), fed_(std::move(fed)), profiler_(other.profiler_) {
+    : options_(other.options_), origin_(other.origin_), fed_(std::move(fed)), profiler_(other.profiler_), custom_(other.custom_) {
     options_.optimized_model.clear();
     in_context("loading", origin_, [&] { load(other.model_); });
 }
@@ -144,7 +144,8 @@ void Session::load(const std::shared_ptr<const onnx::Model>& model) {
     for (size_t i = 0; i < graph->outputs.size(); ++i) {
         const Fact& declared = graph->output_facts[i];
         const Fact& inferred = graph->fact(graph->outputs[i].value);
-        out_facts.push_back(declared.dtype != DType::undefined && declared.ranked ? declared : inferred);
+        const bool better = declared.ranked || inferred.dtype == DType::undefined;
+        out_facts.push_back(declared.dtype != DType::undefined && better ? declared : inferred);
     }
     inputs_ = port_infos(*graph, graph->inputs, in_facts);
     overridable_ = overridable_ports(*graph, model->proto);
@@ -180,6 +181,7 @@ std::unique_ptr<Graph> Session::build(bool distinct_dimensions) const {
     how.initializers = options_.initializers;
     how.fed = fed_;
     how.extra_outputs = options_.extra_outputs;
+    how.custom = custom_;
     how.distinct_dimensions = distinct_dimensions;
     return build_graph(model_, how);
 }

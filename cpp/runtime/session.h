@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "graph/custom.h"
 #include "graph/fact.h"
 #include "onnx/model.h"
 #include "runtime/describe.h"
@@ -114,6 +115,7 @@ class Session {
     std::map<std::set<std::string>, std::unique_ptr<Session>> fed_sessions_;  // made at need by with_inputs
     std::shared_ptr<Profiler> profiler_;
     std::shared_ptr<const onnx::Model> model_;
+    std::shared_ptr<const CustomOps> custom_ = custom_ops();  // for graphs that are built again
 };
 
 }  // namespace linnet

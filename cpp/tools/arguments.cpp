@@ -79,6 +79,8 @@ const Option kOptions[] = {
          else a.checks.push_back(named(v));
      }},
     {"--check", "NAME=FILE", "compare one output with a .npy or .pb file", nullptr},
+    {"--tests", "FOLDER", "instead of MODEL: run every folder in it that has a model.onnx and test_data_set_N folders",
+     [](Arguments& a, const std::string& v) { a.tests_folder = v; }},
     {"--rtol", "X", "relative tolerance of --check (1e-3)",
      [](Arguments& a, const std::string& v) { a.rtol = real(v); }},
     {"--atol", "X", "absolute tolerance of --check (1e-5)",
@@ -141,6 +143,7 @@ std::string help_text() {
         "  linnet-run resnet50.onnx --repeat 50\n"
         "  linnet-run model.onnx --input x=x.npy --check y=y.npy\n"
         "  linnet-run test_relu/model.onnx --check test_relu/test_data_set_0\n"
+        "  linnet-run --tests onnx/backend/test/data/node --atol 1e-7\n"
         "  linnet-run bert.onnx --dim batch=1 --dim sequence=128 --repeat 20 --profile\n"
         "\nexit status: 0 all is well, 1 the model cannot be loaded or run, 2 wrong usage, 3 a check failed\n";
     return text;
@@ -180,7 +183,9 @@ std::optional<Arguments> parse_arguments(int count, const char* const* values) {
         }
         option->set(arguments, value);
     }
-    if (arguments.model.empty()) usage("no model is given");
+    if (arguments.model.empty() && arguments.tests_folder.empty()) usage("no model is given");
+    if (!arguments.model.empty() && !arguments.tests_folder.empty())
+        usage("--tests takes its models from the folder, but '", arguments.model, "' is given, too");
     return arguments;
 }
 

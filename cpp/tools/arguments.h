@@ -16,6 +16,7 @@ struct Arguments {
     NamedTexts inputs;         // name, file
     NamedTexts checks;         // name, file
     std::string check_folder;  // input_N.pb and output_N.pb
+    std::string tests_folder;  // folders with a model.onnx and test_data_set_N; there is no `model` then
     std::vector<std::pair<std::string, Shape>> shapes;
     std::string output_folder;  // results are written there as .npy
     uint64_t seed = 1;

@@ -4,16 +4,22 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/narrow.h"
 
 namespace linnet::tools {
 namespace {
 
-bool is_number_type(DType dtype) { return is_float(dtype) || is_int(dtype) || dtype == DType::boolean; }
-
 Comparison differs(const std::string& message) { return {false, 0, message}; }
 
-// A complex tensor as numbers, two an element.
+// Narrow floats as float32; a complex tensor as numbers, two an element.
 Tensor as_numbers(Tensor tensor) {
+    if (is_narrow_float(tensor.dtype)) {
+        const float* values = narrow_values(tensor.dtype);
+        Tensor wide = Tensor::allocate(DType::f32, tensor.shape);
+        for (int64_t i = 0, count = tensor.count(); i < count; ++i)
+            wide.as<float>()[i] = values[tensor.as<uint8_t>()[i]];
+        return wide;
+    }
     if (tensor.dtype == DType::c64 || tensor.dtype == DType::c128) {
         tensor.dtype = tensor.dtype == DType::c64 ? DType::f32 : DType::f64;
         tensor.shape.push_back(2);
@@ -52,13 +58,11 @@ Comparison compare_tensors(const Tensor& given, const Tensor& expected, double r
         return differs(cat("type ", dtype_name(given.dtype), " where ", dtype_name(expected.dtype), " is expected"));
     if (!(given.shape == expected.shape))
         return differs(cat("shape ", shape_text(given.shape), " where ", shape_text(expected.shape), " is expected"));
-    const Tensor a = as_numbers(given), b = as_numbers(expected);
-    if (is_number_type(a.dtype)) return compare_numbers(a, b, rtol, atol);
-    for (int64_t i = 0, count = a.count(); i < count; ++i) {
-        const bool same = a.dtype == DType::string ? a.as<std::string>()[i] == b.as<std::string>()[i]
-                                                   : a.as<uint8_t>()[i] == b.as<uint8_t>()[i];
-        if (!same) return differs(cat("element ", i, " differs"));
-    }
+    if (given.dtype != DType::string) return compare_numbers(as_numbers(given), as_numbers(expected), rtol, atol);
+    for (int64_t i = 0, count = given.count(); i < count; ++i)
+        if (given.as<std::string>()[i] != expected.as<std::string>()[i])
+            return differs(cat("element ", i, " is '", given.as<std::string>()[i], "' where '",
+                               expected.as<std::string>()[i], "' is expected"));
     return {};
 }
 

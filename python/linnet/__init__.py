@@ -8,6 +8,7 @@ The short way::
 Code written for onnxruntime's Python API runs with ``import linnet as onnxruntime``.
 """
 
+from linnet import _image as _image  # registers ImageDecoder
 from linnet import capi
 from linnet._errors import (
     Cancelled,
@@ -34,6 +35,7 @@ from linnet._info import (
     set_default_logger_verbosity,
     set_seed,
 )
+from linnet._operators import TensorInfo, register_operator, registered_operators, unregister_operator
 from linnet._options import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, RunOptions, SessionOptions
 from linnet._session import InferenceSession, Model, ModelMetadata, NodeArg, load
 from linnet._values import IOBinding, OrtDevice, OrtValue
@@ -81,6 +83,7 @@ __all__ = [
     "RuntimeException",
     "SessionIOBinding",
     "SessionOptions",
+    "TensorInfo",
     "__version__",
     "capi",
     "disable_telemetry_events",
@@ -93,7 +96,10 @@ __all__ = [
     "load",
     "preload_dlls",
     "print_debug_info",
+    "register_operator",
+    "registered_operators",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
     "set_seed",
+    "unregister_operator",
 ]

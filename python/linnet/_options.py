@@ -169,7 +169,9 @@ class SessionOptions(_Checked):
 
     def register_custom_ops_library(self, library_path: str) -> None:
         """Not available: libraries of onnxruntime operators are bound to onnxruntime's own interface."""
-        raise _errors.NotImplementedOp(f"{library_path}: custom operator libraries of onnxruntime cannot be loaded")
+        raise _errors.NotImplementedOp(
+            f"{library_path}: custom operator libraries of onnxruntime cannot be loaded; see linnet.register_operator"
+        )
 
     def _to_core(self) -> _core.SessionOptions:
         core = _core.SessionOptions()

@@ -16,9 +16,10 @@ NAMES = {
     "Cancelled", "ExecutionMode", "ExecutionOrder", "Fail", "GraphOptimizationLevel", "IOBinding", "InferenceSession",
     "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "LinnetError", "Model", "ModelMetadata", "NoSuchFile",
     "NodeArg", "NotImplementedOp", "OrtDevice", "OrtValue", "RunOptions", "RuntimeException", "SessionIOBinding",
-    "SessionOptions", "__version__", "capi", "disable_telemetry_events", "enable_telemetry_events", "get_all_providers",
-    "get_available_providers", "get_build_info", "get_device", "get_version_string", "load", "preload_dlls",
-    "print_debug_info", "set_default_logger_severity", "set_default_logger_verbosity", "set_seed",
+    "SessionOptions", "TensorInfo", "__version__", "capi", "disable_telemetry_events", "enable_telemetry_events",
+    "get_all_providers", "get_available_providers", "get_build_info", "get_device", "get_version_string", "load",
+    "preload_dlls", "print_debug_info", "register_operator", "registered_operators", "set_default_logger_severity",
+    "set_default_logger_verbosity", "set_seed", "unregister_operator",
 }  # fmt: skip
 
 

@@ -6,13 +6,18 @@ build (default: build-arm/). Tests of what is not there are skipped.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from c_library import Library, open_library
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,3 +96,34 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [info("d", TensorProto.FLOAT, [2, 3]), info("s", TensorProto.FLOAT, [2, 3])],
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def lib(build: Path) -> ctypes.CDLL:
+    path = build / "liblinnet.so"
+    if not path.exists():
+        pytest.skip("the shared library is not built")
+    return open_library(path)
+
+
+@pytest.fixture
+def c(lib: ctypes.CDLL) -> Library:
+    return Library(lib)
+
+
+@pytest.fixture(scope="session")
+def examples(build: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The examples, built against an installation: (installation, build folder)."""
+    if shutil.which("cmake") is None or not (build / "liblinnet.so").exists():
+        pytest.skip("needs cmake and the shared library")
+    folder = tmp_path_factory.mktemp("package")
+    prefix, out = folder / "prefix", folder / "build"
+
+    def run(*words: object) -> None:
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("cmake", "--install", build, "--prefix", prefix, "--component", "library", "--strip")
+    run("cmake", "-S", ROOT / "docs/examples/c", "-B", out, f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", out)
+    return prefix, out

@@ -26,7 +26,7 @@ extern "C" {
 /* ---- Versions ---------------------------------------------------------------------------------------------------- */
 
 /* Grows when functions are added; functions are never removed or changed within one major version of the library. */
-#define LINNET_API_VERSION 1
+#define LINNET_API_VERSION 2
 
 /* The library's version, "0.1.0". */
 LINNET_API const char* linnet_version(void);
@@ -198,6 +198,70 @@ LINNET_API linnet_status linnet_session_run_limited(linnet_session* session, con
                                                     const char* const* output_names, linnet_value** outputs,
                                                     size_t output_count, const linnet_flag* stop,
                                                     uint64_t time_limit_ms);
+
+/* ---- Operators of your own --------------------------------------------------------------------------------------- */
+
+/* A node, while one of its operator's functions is called with it; not longer, and not from other threads. */
+typedef struct linnet_node linnet_node;
+
+/* An operator that models call by domain and name. Set what is not used to 0. */
+typedef struct linnet_operator {
+    const char* domain;
+    const char* name;
+    int since_version; /* first version of the domain's opset in which the operator is this one; at least 1 */
+    /* Says the types of the outputs (linnet_node_infer). Called when a model is loaded and for each new signature of
+     * input shapes. NULL: nothing is known of the outputs before they are there, and what follows is not planned. */
+    linnet_status (*infer)(linnet_node* node, void* context);
+    /* Makes every output (linnet_node_allocate, linnet_node_put). Called by several threads at once when a session is
+     * run by several. */
+    linnet_status (*run)(linnet_node* node, void* context);
+    void* context; /* given to the functions; must live as long as models that use the operator */
+} linnet_operator;
+
+/* For models that are loaded from now on; the struct is copied. Fails when Linnet has the operator itself, or when it
+ * is registered already in this version. May be called from any thread. */
+LINNET_API linnet_status linnet_operator_register(const linnet_operator* op);
+/* Models that are loaded keep the operator. */
+LINNET_API linnet_status linnet_operator_unregister(const char* domain, const char* name, int since_version);
+
+/* For `return linnet_node_fail(node, "low is above high");` in one of the functions: the text becomes part of the
+ * error's. A function that returns a status of another call hands on that call's text. */
+LINNET_API linnet_status linnet_node_fail(linnet_node* node, const char* text);
+
+/* Inputs that are given and left out, outputs that the model names. */
+LINNET_API size_t linnet_node_input_count(const linnet_node* node);
+LINNET_API size_t linnet_node_output_count(const linnet_node* node);
+/* Attributes. When the node has none of that name, the results stay as they are: set them to the default first. Texts
+ * and lists are valid as long as the node. */
+LINNET_API linnet_status linnet_node_int(const linnet_node* node, const char* name, int64_t* value);
+LINNET_API linnet_status linnet_node_float(const linnet_node* node, const char* name, float* value);
+LINNET_API linnet_status linnet_node_string(const linnet_node* node, const char* name, const char** text,
+                                            size_t* length);
+LINNET_API linnet_status linnet_node_ints(const linnet_node* node, const char* name, const int64_t** values,
+                                          size_t* count);
+LINNET_API linnet_status linnet_node_floats(const linnet_node* node, const char* name, const float** values,
+                                            size_t* count);
+/* The value is a tensor, and belongs to the node. */
+LINNET_API linnet_status linnet_node_tensor(const linnet_node* node, const char* name, const linnet_value** value);
+
+/* An input: NULL when it is left out and, in `infer`, when it is not a constant. The value belongs to the node and must
+ * not be written to. */
+LINNET_API linnet_status linnet_node_input(linnet_node* node, size_t index, const linnet_value** value);
+/* An input's type; in `infer` as far as it is known: LINNET_UNDEFINED, a rank of -1. A size below 0 is not known yet;
+ * it may be given to linnet_node_infer as it is, which says that both are equal, but not be calculated with. All zero
+ * and rank -1 when the input is left out. */
+LINNET_API linnet_status linnet_node_input_type(linnet_node* node, size_t index, linnet_dtype* dtype,
+                                                const int64_t** dims, int64_t* rank);
+/* In `infer`: the type of an output. `dims` has `rank` sizes, -1 where a size depends on the inputs' values; a rank of
+ * -1 says that it is not known. */
+LINNET_API linnet_status linnet_node_infer(linnet_node* node, size_t index, linnet_dtype dtype, const int64_t* dims,
+                                           int64_t rank);
+/* In `run`: memory for an output, to be filled: row-major, aligned to 64 bytes or as the caller's memory is. The type
+ * must be as `infer` has said. Not for strings. */
+LINNET_API linnet_status linnet_node_allocate(linnet_node* node, size_t index, linnet_dtype dtype, const int64_t* dims,
+                                              size_t rank, void** data);
+/* In `run`: an output that is a value of any kind; the caller destroys its handle afterwards. */
+LINNET_API linnet_status linnet_node_put(linnet_node* node, size_t index, const linnet_value* value);
 
 #ifdef __cplusplus
 }

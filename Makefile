@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find cpp -type f) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test lint build clean help
+SECONDS ?= 60
+
+.PHONY: demo test lint build fuzz clean help
 
 help:
 	@echo "make demo   build, read handwritten digits beside onnxruntime, compress and serve the reader, write a report"
 	@echo "make test   build and run the tests"
 	@echo "make lint   formatting, types and static checks"
 	@echo "make build  a developer's build in build/ (then: PYTHONPATH=python)"
+	@echo "make fuzz   run each fuzz target for SECONDS=60 seconds (needs clang, cmake, ninja)"
 	@echo "make clean  remove what the others made"
 
 $(BIN)/python:
@@ -54,5 +57,8 @@ build: $(BIN)/python
 	PATH=$(CURDIR)/$(BIN):$$PATH cmake -G Ninja -B build -DLINNET_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python .
 	$(BIN)/ninja -C build
 
+fuzz: $(VENV)/.tests
+	PYTHON=$(CURDIR)/$(BIN)/python tests/fuzz/run.sh $(SECONDS)
+
 clean:
-	rm -rf build $(VENV) report python/linnet/*.so
+	rm -rf build build-fuzz $(VENV) report python/linnet/*.so

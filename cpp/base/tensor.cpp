@@ -8,11 +8,39 @@
 
 #include "base/error.h"
 #include "base/half.h"
+#include "base/limits.h"
+#include "base/memory.h"
 
 namespace linnet {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
+
+// Takes bytes from the thread's account, and gives them back when the tensor goes.
+class Counted {
+  public:
+    explicit Counted(int64_t bytes) : bytes_(bytes) {
+        MemoryAccount* account = MemoryAccount::current();
+        if (!account) return;
+        account->take(bytes);
+        account_ = account->shared_from_this();
+    }
+    void give() const noexcept {
+        if (account_) account_->give(bytes_);
+    }
+
+  private:
+    std::shared_ptr<MemoryAccount> account_;
+    int64_t bytes_;
+};
+
+struct Strings {
+    explicit Strings(int64_t count)
+        : counted(checked_mul(count, static_cast<int64_t>(sizeof(std::string)))), items(static_cast<size_t>(count)) {}
+    ~Strings() { counted.give(); }
+    Counted counted;
+    std::vector<std::string> items;
+};
 
 }  // namespace
 
@@ -34,25 +62,33 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     Tensor t;
     t.dtype = dtype;
     t.shape = shape;
+    if (static_cast<int64_t>(shape.size()) > kMostRank)
+        fail(ErrorKind::invalid_argument, "a tensor of ", shape.size(), " dimensions: at most ", kMostRank,
+             " are allowed");
     const int64_t count = element_count(shape);
     if (dtype == DType::string) {
-        auto strings = std::make_shared<std::vector<std::string>>(static_cast<size_t>(count));
-        t.data = strings->data();
-        t.owner = std::shared_ptr<const void>(strings, strings->data());
-        if (count == 0) t.owner = strings;
+        auto strings = std::make_shared<Strings>(count);
+        t.data = strings->items.data();
+        t.owner = std::move(strings);
         return t;
     }
     // Rounded up so that vector loads of a whole line stay inside.
     const int64_t bytes = checked_add(checked_mul(count, static_cast<int64_t>(dtype_size(dtype))), 127) & ~int64_t{63};
     const bool large = bytes >= kHugePage;
+    const Counted counted(bytes);
     void* memory = nullptr;
-    if (posix_memalign(&memory, large ? kHugePage : 64, static_cast<size_t>(bytes)) != 0)
+    if (posix_memalign(&memory, large ? kHugePage : 64, static_cast<size_t>(bytes)) != 0) {
+        counted.give();
         fail(ErrorKind::invalid_argument, "no memory for a tensor of ", bytes, " bytes (", shape_text(shape), " ",
              dtype_name(dtype), ")");
+    }
     // Whole huge pages only: what is left over would take another one.
     if (large) madvise(memory, static_cast<size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);
     t.data = memory;
-    t.owner = std::shared_ptr<const void>(memory, [](const void* p) { std::free(const_cast<void*>(p)); });
+    t.owner = std::shared_ptr<const void>(memory, [counted](const void* p) {
+        std::free(const_cast<void*>(p));
+        counted.give();
+    });
     return t;
 }
 

@@ -129,9 +129,15 @@ class Builder {
         return t;
     }
 
+    void check_nesting(int depth, const std::string& what) const {
+        if (depth > model_->limits.nesting)
+            fail(ErrorKind::invalid_graph, what, " are nested deeper than ", model_->limits.nesting,
+                 " (option max_nesting)");
+    }
+
     void fill(Scope& scope, const onnx::GraphProto& proto, const Opsets& opsets, int depth) {
-        if (depth > options_.max_depth)
-            fail(ErrorKind::invalid_graph, "subgraphs are nested deeper than ", options_.max_depth);
+        check_nesting(depth, "subgraphs");
+        scope.graph->most_rank = model_->limits.rank;
         Graph& graph = *scope.graph;
         graph.name = text(proto.name);
         const bool is_main = &proto == &model_->proto.graph;
@@ -201,8 +207,8 @@ class Builder {
 
     void add_node(Scope& scope, const onnx::NodeProto& p, const Opsets& opsets, int depth, const FunctionFrame* frame) {
         Graph& graph = *scope.graph;
-        if (static_cast<int64_t>(graph.nodes.size()) >= options_.max_nodes)
-            fail(ErrorKind::invalid_graph, "more than ", options_.max_nodes, " nodes");
+        if (++nodes_ > model_->limits.nodes)
+            fail(ErrorKind::invalid_graph, "more than ", model_->limits.nodes, " nodes (option max_nodes)");
         Node node;
         node.name = (frame ? frame->prefix : "") + text(p.name.empty() && !p.outputs.empty() ? p.outputs[0] : p.name);
         node.op_type = text(p.op_type);
@@ -254,9 +260,7 @@ class Builder {
 
     void inline_function(Scope& scope, const onnx::FunctionProto& f, const onnx::NodeProto& call, const Node& node,
                          int depth, const FunctionFrame* frame) {
-        if (depth > options_.max_depth)
-            fail(ErrorKind::invalid_graph, "function '", f.name, "' calls itself, or functions are nested deeper than ",
-                 options_.max_depth);
+        check_nesting(depth, cat("function '", f.name, "' calls itself, or functions"));
         Scope body;
         body.graph = scope.graph;
         body.parent = nullptr;
@@ -383,6 +387,7 @@ class Builder {
     const BuildOptions& options_;
     std::unordered_map<std::string, const onnx::FunctionProto*> functions_;
     std::map<std::string, std::vector<std::string>> unknown_;
+    int64_t nodes_ = 0;
 };
 
 }  // namespace

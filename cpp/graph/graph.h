@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.h"
 #include "graph/attribute.h"
 #include "graph/dims.h"
 #include "graph/fact.h"
@@ -65,6 +66,7 @@ struct Graph {
     std::vector<std::pair<std::string, int64_t>> opsets;            // domain ("" is ai.onnx), version
     std::shared_ptr<const void> keep_alive;                         // what constants view (the mapped file)
     std::vector<FloatNode> float_nodes;                             // found by lowering
+    int64_t most_rank = kMostRank;                                  // of a value
     bool lowered = false;  // after lowering: internal operators allowed, no longer ONNX
 
     const GraphValue& value(ValueId id) const { return values[static_cast<size_t>(id)]; }

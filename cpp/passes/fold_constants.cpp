@@ -7,8 +7,9 @@
 namespace linnet {
 namespace {
 
-// A folded value may be larger than what it is made from (a ConstantOfShape); past this size it is left to run time.
-constexpr size_t kMostFoldedBytes = size_t{256} << 20;
+// A folded value may be larger than what it is made from (a ConstantOfShape); past this size it is left to run time,
+// unless it is weights in another form.
+constexpr size_t kMostFoldedBytes = size_t{64} << 20, kMostGrowth = 4;
 
 std::vector<char> narrow_weights(const Graph& graph) {
     std::vector<char> found(graph.nodes.size(), 0);
@@ -27,6 +28,7 @@ bool fold_constants(Graph& graph) {
     for (const Port& p : graph.inputs) inputs.push_back(graph.fact(p.value));
     InferOptions options;
     options.fold_bytes = kMostFoldedBytes;
+    options.fold_growth = kMostGrowth;
     options.release = true;
     if (!graph.lowered) options.keep = narrow_weights(graph);
     std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, options);

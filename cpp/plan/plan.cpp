@@ -200,7 +200,7 @@ class Planner {
             if (plan_.steps[s].scratch)
                 lifetimes.push_back(
                     {static_cast<int32_t>(s), static_cast<int32_t>(s), static_cast<int64_t>(plan_.steps[s].scratch)});
-        for (const Lifetime& l : lifetimes) plan_.unshared_bytes += l.bytes;
+        for (const Lifetime& l : lifetimes) plan_.unshared_bytes = checked_add(plan_.unshared_bytes, l.bytes);
         std::vector<int64_t> offsets;
         plan_.arena_bytes = place_lifetimes(lifetimes, offsets);
         for (size_t i = 0; i < values; ++i) place(owners[i]).offset = offsets[i];

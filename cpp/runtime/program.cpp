@@ -39,17 +39,25 @@ Fact signature_fact(const Value& v) {
 
 // Memory for one run at a time, as large as the largest plan that used it.
 struct Program::Arena {
+    std::shared_ptr<MemoryAccount> memory;
     std::byte* base = nullptr;
     size_t capacity = 0;
-    ~Arena() { std::free(base); }
-    void reserve(size_t bytes) {
-        if (bytes <= capacity) return;
+    explicit Arena(MemoryAccount& account) : memory(account.shared_from_this()) {}
+    ~Arena() { release(); }
+    void release() noexcept {
         std::free(base);
+        memory->give(static_cast<int64_t>(capacity));
         base = nullptr;
         capacity = 0;
+    }
+    void reserve(size_t bytes) {
+        if (bytes <= capacity) return;
+        release();
         const size_t align = bytes >= kHugePage ? kHugePage : 64;
         const size_t rounded = (bytes + align - 1) / align * align;
+        memory->take(static_cast<int64_t>(rounded));
         base = static_cast<std::byte*>(std::aligned_alloc(align, rounded));
+        if (!base) memory->give(static_cast<int64_t>(rounded));
         if (!base) fail(ErrorKind::runtime, "no memory for an arena of ", rounded, " bytes");
         if (align == kHugePage) madvise(base, rounded, MADV_HUGEPAGE);
         capacity = rounded;
@@ -107,6 +115,7 @@ Program::~Program() = default;
 
 std::shared_ptr<Program::Cached> Program::cached(std::span<const Value> inputs) {
     std::string key = signature_of(inputs);
+    const MemoryAccount::Scope counted(&cache_->memory());  // plans and weights outlive the run that asks for them
     std::lock_guard lock(mutex_);
     for (auto it = plans_.begin(); it != plans_.end(); ++it) {
         if (it->first != key) continue;
@@ -141,6 +150,7 @@ std::shared_ptr<const Plan> Program::plan_for(std::span<const Value> inputs) {
 }
 
 std::shared_ptr<const Plan> Program::plan_for(std::span<const Fact> inputs) {
+    const MemoryAccount::Scope counted(&cache_->memory());
     std::lock_guard lock(mutex_);  // a first run may be taking elements away from constants
     std::shared_ptr<const Plan> plan = make_plan(*graph_, inputs, plan_options());
     cache_->forget_rebuilt();
@@ -162,7 +172,7 @@ std::unique_ptr<Program::Frame> Program::take_frame(Cached& cached) {
         }
     }
     if (!frame) frame = std::make_unique<Frame>();
-    if (!arena) arena = std::make_unique<Arena>();
+    if (!arena) arena = std::make_unique<Arena>(cache_->memory());
     arena->reserve(static_cast<size_t>(cached.plan->arena_bytes));
     frame->arena = std::move(arena);
     if (frame->values.empty() || frame->bound != frame->arena->base) bind(*frame, *cached.plan);
@@ -227,14 +237,6 @@ std::vector<const Shape*> shapes_of(const std::vector<Value*>& values) {
     return shapes;
 }
 
-void check_stop(const RunScope& scope) {
-    if (scope.terminate && scope.terminate->load(std::memory_order_relaxed))
-        fail(ErrorKind::cancelled, "the run was stopped by its caller");
-    if (scope.deadline != std::chrono::steady_clock::time_point::max() &&
-        std::chrono::steady_clock::now() > scope.deadline)
-        fail(ErrorKind::cancelled, "the run took longer than its time limit");
-}
-
 }  // namespace
 
 void Program::run_step(const Step& step, Frame& frame, const RunScope& scope) {
@@ -273,7 +275,7 @@ void Program::run_step(const Step& step, Frame& frame, const RunScope& scope) {
 
 std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope,
                                 std::span<const Tensor> destinations) {
-    check_stop(scope);  // a loop's body may have no step
+    scope.stop.check();  // a loop's body may have no step
     const Graph& graph = *graph_;
     const std::shared_ptr<Cached> plan_entry = cached(inputs);
     const Plan& plan = *plan_entry->plan;
@@ -308,7 +310,7 @@ std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope
             values[v].tensor.data = outputs[static_cast<size_t>(plan.places[v].offset)].data;
 
     for (const Step& step : plan.steps) {
-        check_stop(scope);
+        scope.stop.check();
         const double start = scope.profiler ? scope.profiler->now_us() : 0;
         try {
             run_step(step, *frame, scope);

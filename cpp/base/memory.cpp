@@ -16,13 +16,24 @@ thread_local MemoryAccount* account_of_this_thread = nullptr;
 
 }  // namespace
 
+void MemoryAccount::check(int64_t bytes) const {
+    if (bytes > limit_ - used_ - text_)
+        fail(ErrorKind::runtime, "no memory for ", bytes, " bytes: ", used_ + text_, " of the session's limit of ",
+             limit_, " bytes are in use (option memory_limit)");
+}
+
 void MemoryAccount::take(int64_t bytes) {
     if (session_) session_->take(bytes);
     const std::lock_guard lock(mutex_);
-    if (bytes > limit_ - used_)
-        fail(ErrorKind::runtime, "no memory for ", bytes, " bytes: ", used_, " of the session's limit of ", limit_,
-             " bytes are in use (option memory_limit)");
+    check(bytes);
     used_ += bytes;
+}
+
+void MemoryAccount::take_text(int64_t bytes) {
+    if (session_) session_->take_text(bytes);
+    const std::lock_guard lock(mutex_);
+    check(bytes);
+    text_ += bytes;
 }
 
 void MemoryAccount::give(int64_t bytes) noexcept {
@@ -34,19 +45,31 @@ void MemoryAccount::give(int64_t bytes) noexcept {
     if (session_) session_->give(bytes);
 }
 
+void MemoryAccount::give_text(int64_t bytes) noexcept {
+    {
+        const std::lock_guard lock(mutex_);
+        bytes = std::min(bytes, text_);
+        text_ -= bytes;
+    }
+    if (session_) session_->give_text(bytes);
+}
+
 void MemoryAccount::close() noexcept {
-    int64_t held = 0;
+    int64_t held = 0, text = 0;
     {
         const std::lock_guard lock(mutex_);
         closed_ = true;
         held = std::exchange(used_, 0);
+        text = std::exchange(text_, 0);
     }
-    if (session_) session_->give(held);
+    if (!session_) return;
+    session_->give(held);
+    session_->give_text(text);
 }
 
 int64_t MemoryAccount::used() const {
     const std::lock_guard lock(mutex_);
-    return used_;
+    return used_ + text_;
 }
 
 MemoryAccount* MemoryAccount::current() noexcept { return account_of_this_thread; }

@@ -18,6 +18,9 @@ class MemoryAccount : public std::enable_shared_from_this<MemoryAccount> {
     // Throws runtime when `bytes` more would be too many.
     void take(int64_t bytes);
     void give(int64_t bytes) noexcept;
+    // The same for the text of strings, whose size is not always known when they go: never more is given than taken.
+    void take_text(int64_t bytes);
+    void give_text(int64_t bytes) noexcept;
     // What is still held belongs to somebody else from now on: a run's results are their caller's.
     void close() noexcept;
     int64_t used() const;
@@ -37,10 +40,11 @@ class MemoryAccount : public std::enable_shared_from_this<MemoryAccount> {
     };
 
   private:
+    void check(int64_t bytes) const;
     const int64_t limit_ = INT64_MAX;
     const std::shared_ptr<MemoryAccount> session_;
     mutable std::mutex mutex_;  // guards what follows
-    int64_t used_ = 0;
+    int64_t used_ = 0, text_ = 0;
     bool closed_ = false;
 };
 

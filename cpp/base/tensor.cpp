@@ -28,16 +28,27 @@ class Counted {
     void give() const noexcept {
         if (account_) account_->give(bytes_);
     }
+    void give_text(size_t bytes) const noexcept {
+        if (account_ && bytes) account_->give_text(static_cast<int64_t>(bytes));
+    }
 
   private:
     std::shared_ptr<MemoryAccount> account_;
     int64_t bytes_;
 };
 
+// Short strings have no memory of their own.
+size_t heap_bytes(size_t text) { return text < sizeof(std::string) / 2 ? 0 : text; }
+
 struct Strings {
     explicit Strings(int64_t count)
         : counted(checked_mul(count, static_cast<int64_t>(sizeof(std::string)))), items(static_cast<size_t>(count)) {}
-    ~Strings() { counted.give(); }
+    ~Strings() {
+        counted.give();
+        size_t text = 0;
+        for (const std::string& item : items) text += heap_bytes(item.size());
+        counted.give_text(text);
+    }
     Counted counted;
     std::vector<std::string> items;
 };
@@ -92,10 +103,21 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     return t;
 }
 
+void count_text(size_t bytes) {
+    if (!heap_bytes(bytes)) return;
+    if (MemoryAccount* account = MemoryAccount::current()) account->take_text(static_cast<int64_t>(bytes));
+}
+
+void copy_text(const std::string& from, std::string& to) {
+    count_text(from.size());
+    to = from;
+}
+
 void copy_elements(const Tensor& from, Tensor& to) {
     if (from.data == to.data) return;
     const auto count = static_cast<size_t>(from.count());
-    if (from.dtype == DType::string) std::copy_n(from.as<std::string>(), count, to.as<std::string>());
+    if (from.dtype == DType::string)
+        for (size_t i = 0; i < count; ++i) copy_text(from.as<std::string>()[i], to.as<std::string>()[i]);
     else if (count) std::memcpy(to.data, from.data, count * dtype_size(from.dtype));
 }
 

@@ -67,7 +67,8 @@ struct Graph {
     std::shared_ptr<const void> keep_alive;                         // what constants view (the mapped file)
     std::vector<FloatNode> float_nodes;                             // found by lowering
     int64_t most_rank = kMostRank;                                  // of a value
-    bool lowered = false;  // after lowering: internal operators allowed, no longer ONNX
+    int64_t fold_budget = -1;  // bytes that constant folding may still make; negative: not yet known
+    bool lowered = false;      // after lowering: internal operators allowed, no longer ONNX
 
     const GraphValue& value(ValueId id) const { return values[static_cast<size_t>(id)]; }
     GraphValue& value(ValueId id) { return values[static_cast<size_t>(id)]; }

@@ -52,6 +52,7 @@ void fold(const Graph& graph, const Node& node, std::span<const Fact* const> inp
             if (f) given += f->constant->bytes();
         const int64_t bytes = output_bytes(outputs);
         if (bytes < 0 || static_cast<size_t>(bytes) > std::max(options.fold_bytes, options.fold_growth * given)) return;
+        if (options.fold_budget && bytes > *options.fold_budget) return;
     }
     std::vector<Value> values(inputs.size());
     std::vector<Value*> pointers(inputs.size(), nullptr);
@@ -65,6 +66,8 @@ void fold(const Graph& graph, const Node& node, std::span<const Fact* const> inp
         if (results[i].kind != Value::Kind::tensor || outputs[i].optional) continue;
         Tensor& t = results[i].tensor;
         if (!t.owner) t = t.clone();
+        if (options.fold_budget)
+            *options.fold_budget -= std::min(*options.fold_budget, static_cast<int64_t>(t.bytes()));
         outputs[i] = Fact::of_constant(t);
     }
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/stop.h"
 #include "base/tensor.h"
 #include "graph/graph.h"
@@ -150,15 +151,17 @@ void parallel_for(const Parallel& parallel, int64_t tasks, const Fn& fn) {
     struct Job {
         const Fn& fn;
         const StopSignal* stop;
+        MemoryAccount* memory;
         std::atomic<bool> failed{false};
         std::exception_ptr error{};
-    } job{fn, parallel.stop};
+    } job{fn, parallel.stop, MemoryAccount::current()};
     parallel.call(
         parallel.pool, tasks,
         [](void* context, int64_t index) {
             Job& j = *static_cast<Job*>(context);
             if (j.failed.load(std::memory_order_relaxed)) return;
             try {
+                const MemoryAccount::Scope counted(j.memory);
                 if (j.stop) j.stop->check();
                 j.fn(index);
             } catch (...) {

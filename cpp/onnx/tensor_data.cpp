@@ -146,7 +146,10 @@ Tensor from_strings(const Shape& shape, const std::vector<std::string_view>& fie
         bad("'string_data' has ", field.size(), " entries, but shape ", shape_text(shape), " needs ",
             element_count(shape));
     Tensor tensor = Tensor::allocate(DType::string, shape);
-    for (size_t i = 0; i < field.size(); ++i) tensor.as<std::string>()[i] = std::string(field[i]);
+    for (size_t i = 0; i < field.size(); ++i) {
+        count_text(field[i].size());
+        tensor.as<std::string>()[i] = field[i];
+    }
     return tensor;
 }
 

@@ -8,8 +8,17 @@ namespace linnet {
 namespace {
 
 // A folded value may be larger than what it is made from (a ConstantOfShape); past this size it is left to run time,
-// unless it is weights in another form.
-constexpr size_t kMostFoldedBytes = size_t{64} << 20, kMostGrowth = 4;
+// unless it is weights in another form. A small model must not take long to load, either: all of a graph's values
+// together are bounded, too.
+constexpr size_t kMostFoldedBytes = size_t{16} << 20, kMostGrowth = 4;
+constexpr int64_t kMostFoldedInAll = int64_t{256} << 20, kMostGrowthInAll = 16;
+
+int64_t budget_of(const Graph& graph) {
+    int64_t given = 0;
+    for (const GraphValue& v : graph.values)
+        if (v.fact.constant) given += static_cast<int64_t>(v.fact.constant->bytes());
+    return kMostFoldedInAll + kMostGrowthInAll * given;
+}
 
 std::vector<char> narrow_weights(const Graph& graph) {
     std::vector<char> found(graph.nodes.size(), 0);
@@ -29,6 +38,8 @@ bool fold_constants(Graph& graph) {
     InferOptions options;
     options.fold_bytes = kMostFoldedBytes;
     options.fold_growth = kMostGrowth;
+    if (graph.fold_budget < 0) graph.fold_budget = budget_of(graph);
+    options.fold_budget = &graph.fold_budget;
     options.release = true;
     if (!graph.lowered) options.keep = narrow_weights(graph);
     std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, options);

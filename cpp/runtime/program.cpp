@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
+#include <new>
+#include <stdexcept>
 
 #include "base/mapped_file.h"
 #include "graph/infer.h"
@@ -317,6 +319,10 @@ std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope
         } catch (Error& e) {
             e.add_context(node_text(graph.node(step.node)));
             throw;
+        } catch (const std::bad_alloc&) {
+            fail(ErrorKind::runtime, node_text(graph.node(step.node)), ": no memory is left");
+        } catch (const std::length_error&) {  // a list longer than any can be
+            fail(ErrorKind::runtime, node_text(graph.node(step.node)), ": no memory is left");
         }
         if (!scope.profiler || step.kind == Step::Kind::view) continue;
         const double end = scope.profiler->now_us();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <new>
+#include <stdexcept>
 
 #include "graph/build.h"
 #include "graph/infer.h"
@@ -90,6 +91,8 @@ auto in_context(const char* doing, const std::string& model, const Fn& fn) {
         e.add_context(cat(doing, ' ', model));
         throw;
     } catch (const std::bad_alloc&) {
+        fail(ErrorKind::runtime, doing, ' ', model, ": no memory is left");
+    } catch (const std::length_error&) {  // a list longer than any can be
         fail(ErrorKind::runtime, doing, ' ', model, ": no memory is left");
     }
 }

@@ -29,7 +29,7 @@ done
 if [ ${#NATIVE[@]} -gt 0 ]; then
   if [ ! -f $TREE/build.ninja ]; then
     CXX="${CXX:-clang++}" cmake -G Ninja -B $TREE -DLINNET_FUZZ=ON -DLINNET_SANITIZE=ON -DLINNET_TOOLS=OFF \
-      -DLINNET_LIBRARY=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1 ${CMAKE_OPTIONS:-} . >/dev/null
+      -DLINNET_LIBRARY=OFF ${CMAKE_OPTIONS:-} . >/dev/null
   fi
   ninja -C $TREE -j "${JOBS:-$(nproc)}" "${NATIVE[@]}" | tail -1
   [ -d $CORPUS/models ] || "$PYTHON" tests/fuzz/make_seeds.py $CORPUS --quick

@@ -187,3 +187,36 @@ def test_command_line(tmp_path: Path) -> None:
     np.save(tmp_path / "count.npy", np.array(2**62))
     failed = run("--time-limit", "0.05", "--input", f"count={tmp_path / 'count.npy'}")
     assert failed.returncode == 1 and "time limit" in failed.stderr
+
+
+def doubling(levels: int) -> bytes:
+    nodes = [
+        helper.make_node("StringConcat", [f"s{i}" if i else "x"] * 2, [f"s{i + 1}" if i + 1 < levels else "y"], f"n{i}")
+        for i in range(levels)
+    ]
+    kind = (TensorProto.STRING, ["n"])
+    return small_models.model(nodes, {"x": kind}, {"y": kind})
+
+
+def test_memory_of_text() -> None:
+    """Strings that double with every node, and one that is copied often."""
+
+    def work() -> Any:
+        short = opened(doubling(10), memory_limit=1_000_000)
+        assert short.run(None, {"x": np.array(["ab"], object)})[0][0] == "ab" * 1024
+        with pytest.raises(linnet.RuntimeException, match=r"\(StringConcat\).*limit of 50000000 bytes"):
+            opened(doubling(60), memory_limit=50_000_000).run(None, {"x": np.array(["ab"], object)})
+        tile = small_models.model(
+            [helper.make_node("Tile", ["x", "r"], ["y"], "copies")],
+            {"x": (TensorProto.STRING, ["n"]), "r": (TensorProto.INT64, [1])},
+            {"y": (TensorProto.STRING, ["m"])},
+        )
+        session = opened(tile, memory_limit=50_000_000)
+        text = np.array(["a" * 1_000_000], object)
+        with pytest.raises(linnet.RuntimeException, match=r"'copies' \(Tile\).*limit of 50000000 bytes"):
+            session.run(None, {"x": text, "r": np.array([1000])})
+        for _ in range(20):  # what a run took is given back
+            assert session.run(None, {"x": text, "r": np.array([10])})[0].size == 10
+        return "done"
+
+    assert attempt(work) == "done"

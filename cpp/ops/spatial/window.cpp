@@ -13,7 +13,7 @@ constexpr int64_t kMaxSize = (int64_t{1} << 31) - 1;
 // A table of offsets is kept when it is at most this many entries ...
 constexpr int64_t kSmallTable = int64_t{1} << 18;
 // ... and made anyway, when a buffer would hold too few pixels, up to this many.
-constexpr int64_t kLargestTable = int64_t{1} << 26;
+constexpr int64_t kLargestTable = int64_t{1} << 24;
 
 Shape sizes(const Attributes& attributes, const char* name, size_t count, int64_t absent, int64_t least) {
     const std::vector<int64_t> values = attributes.ints(name);

@@ -1,3 +1,5 @@
+"""Where the helpers of these tests lie."""
+
 from __future__ import annotations
 
 import sys

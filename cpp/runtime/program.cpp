@@ -139,7 +139,15 @@ std::shared_ptr<Program::Cached> Program::cached(std::span<const Value> inputs) 
         };
     release_weights_ = false;
     auto fresh = std::make_shared<Cached>();
-    fresh->plan = make_plan(*graph_, facts, plan_options(), packed_only);
+    try {
+        fresh->plan = make_plan(*graph_, facts, plan_options(), packed_only);
+    } catch (const Error& e) {
+        // Perhaps what is kept for other inputs is in the way.
+        if (e.kind() != ErrorKind::runtime || (plans_.empty() && idle_arenas_.empty())) throw;
+        plans_.clear();
+        idle_arenas_.clear();
+        fresh->plan = make_plan(*graph_, facts, plan_options(), packed_only);
+    }
     cache_->forget_rebuilt();
     plans_.emplace_front(std::move(key), fresh);
     if (plans_.size() > kMostPlans) plans_.pop_back();
@@ -181,8 +189,12 @@ std::unique_ptr<Program::Frame> Program::take_frame(Cached& cached) {
     return frame;
 }
 
-void Program::give_frame(Cached& cached, std::unique_ptr<Frame> frame) {
+void Program::give_frame(Cached& cached, std::unique_ptr<Frame> frame, bool failed) {
     std::lock_guard lock(mutex_);
+    if (failed) {  // perhaps for want of memory: the next run finds more
+        idle_arenas_.clear();
+        return;
+    }
     idle_arenas_.push_back(std::move(frame->arena));
     cached.idle.push_back(std::move(frame));
 }
@@ -283,12 +295,13 @@ std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope
     const Plan& plan = *plan_entry->plan;
     if (scope.pool && plan_entry->splits.load(std::memory_order_relaxed)) scope.pool->wake();
     std::unique_ptr<Frame> frame = take_frame(*plan_entry);
-    // Whatever happens, the memory is there for the next run.
+    // The memory is there for the next run.
     struct Return {
         Program& program;
         Cached& cached;
         std::unique_ptr<Frame>& frame;
-        ~Return() { program.give_frame(cached, std::move(frame)); }
+        const int exceptions = std::uncaught_exceptions();
+        ~Return() { program.give_frame(cached, std::move(frame), std::uncaught_exceptions() > exceptions); }
     } give_back{*this, *plan_entry, frame};
 
     std::vector<Value>& values = frame->values;

@@ -23,8 +23,8 @@ struct RunScope {
     Parallel parallel;
     ThreadPool::Scope* pool = nullptr;  // behind `parallel`
     Profiler* profiler = nullptr;
-    int64_t run = 0;                               // the profiler's number of this run
-    int depth = 0;                                 // of subgraphs: 0 in the model's own graph
+    int64_t run = 0;  // the profiler's number of this run
+    int depth = 0;    // of subgraphs: 0 in the model's own graph
     StopSignal stop;
 };
 
@@ -75,7 +75,7 @@ class Program {
     struct Cached;  // a plan with its idle frames
     std::shared_ptr<Cached> cached(std::span<const Value> inputs);
     std::unique_ptr<Frame> take_frame(Cached& cached);
-    void give_frame(Cached& cached, std::unique_ptr<Frame> frame);
+    void give_frame(Cached& cached, std::unique_ptr<Frame> frame, bool failed);
     void bind(Frame& frame, const Plan& plan) const;
     void run_step(const Step& step, Frame& frame, const RunScope& scope);
 

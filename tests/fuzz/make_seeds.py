@@ -1,8 +1,8 @@
 """Writes seeds for fuzz_reader, fuzz_build and fuzz_run: ``python tests/fuzz/make_seeds.py FOLDER [--quick]``.
 
-The models of the ONNX suite's node tests and, without ``--quick``, every small model that the tests of operators and
-passes load (which takes as long as these tests do). Where two have the same operators with the same attributes, the
-smaller one is taken.
+The models of the ONNX suite's node tests, some of other operators and, without ``--quick``, every small model that the
+tests of operators and passes load (which takes as long as these tests do). Where two have the same operators with the
+same attributes, the smaller one is taken.
 """
 
 from __future__ import annotations
@@ -31,6 +31,15 @@ def suite_models() -> Iterator[bytes]:
     for case in cases:
         if case.model is not None:
             yield case.model.SerializeToString()
+
+
+def other_models() -> Iterator[bytes]:
+    """Of operators that the suite does not have."""
+    sys.path.insert(0, str(TESTS / "hostile"))
+    import more_models
+
+    for _, model, _ in more_models.models():
+        yield model.SerializeToString()
 
 
 def tested_models() -> Iterator[bytes]:
@@ -71,7 +80,9 @@ def main() -> None:
     for made in (models, values):
         made.mkdir(parents=True, exist_ok=True)
     chosen: dict[str, bytes] = {}
-    sources = [suite_models()] if "--quick" in sys.argv else [suite_models(), tested_models()]
+    sources = [suite_models(), other_models()]
+    if "--quick" not in sys.argv:
+        sources.append(tested_models())
     for source in sources:
         for model in source:
             key = key_of(model)

@@ -220,3 +220,31 @@ def test_memory_of_text() -> None:
         return "done"
 
     assert attempt(work) == "done"
+
+
+def test_what_is_kept_for_other_inputs_gives_way() -> None:
+    """An arena as large as the largest run's stays, but not where it leaves no room for a run of another kind."""
+    kind = (TensorProto.FLOAT, ["n"])
+    nodes = [
+        helper.make_node("Neg", ["x"], ["a"]),
+        helper.make_node("CumSum", ["a", "zero"], ["b"]),
+        helper.make_node("CumSum", ["b", "zero"], ["c"]),
+        helper.make_node("Neg", ["c"], ["y"]),
+        helper.make_node("Expand", ["y", "s"], ["z"], "grow"),
+        helper.make_node("ReduceMax", ["z"], ["m"], keepdims=0),
+    ]
+    data = small_models.model(
+        nodes,
+        {"x": kind, "s": (TensorProto.INT64, [2])},
+        {"m": (TensorProto.FLOAT, [])},
+        {"zero": np.array(0)},
+    )
+    session = opened(data, memory_limit=20_000_000)
+    few, many = np.ones(10, np.float32), np.ones(1_000_000, np.float32)
+    session.run(None, {"x": many, "s": np.array([1, 1])})
+    for attempt_number in range(2):
+        try:
+            assert session.run(None, {"x": few, "s": np.array([400_000, 1])})[0] == -1 * -1 * 55
+        except linnet.RuntimeException:
+            assert attempt_number == 0
+    session.run(None, {"x": many, "s": np.array([1, 1])})

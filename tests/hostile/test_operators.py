@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import linnet
+import more_models
 import mutate
 from bounded import each_in_child, within_bounds
 
@@ -24,8 +25,8 @@ ERRORS = {"InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplementedO
 ANSWERS = {"results", *ERRORS}
 
 
-def _cases() -> dict[str, list[Any]]:
-    """The suite's node tests by their first operator."""
+def _cases() -> dict[str, list[tuple[str, Any, list[Any]]]]:
+    """Name, model and inputs of the suite's node tests, and of operators that it does not have, by operator."""
     onnx_cases = pytest.importorskip("onnx.backend.test.case.node")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -33,7 +34,11 @@ def _cases() -> dict[str, list[Any]]:
     by_operator = defaultdict(list)
     for case in cases:
         if case.model is not None and "_expanded" not in case.name:
-            by_operator[case.model.graph.node[0].op_type].append(case)
+            feeds = case.data_sets[0][0] if case.data_sets else []
+            by_operator[case.model.graph.node[0].op_type].append((case.name, case.model, feeds))
+    for name, model, feeds in more_models.models():
+        node = model.graph.node[0]
+        by_operator[f"{node.domain}.{node.op_type}"].append((name, model, feeds))
     return by_operator
 
 
@@ -58,11 +63,10 @@ def run_once(model: Any, feeds: list[Any]) -> Callable[[], str]:
 @pytest.mark.parametrize("operator", sorted(CASES))
 def test_operator(operator: str) -> None:
     def changed() -> Iterator[tuple[str, Callable[[], str]]]:
-        for number, case in enumerate(CASES[operator]):
-            feeds = case.data_sets[0][0] if case.data_sets else []
-            for label, model, fed in mutate.mutations(case.model, feeds, SHARE, number):
-                yield f"{case.name}: {label}", run_once(model, fed)
-            yield f"{case.name} as it is", run_once(case.model, feeds)
+        for number, (name, plain, feeds) in enumerate(CASES[operator]):
+            for label, model, fed in mutate.mutations(plain, feeds, SHARE, number):
+                yield f"{name}: {label}", run_once(model, fed)
+            yield f"{name} as it is", run_once(plain, feeds)
 
     outcomes, died = each_in_child(changed)
     assert died is None, f"the process died: {died}"

@@ -13,7 +13,7 @@ constexpr int64_t kMaxSize = (int64_t{1} << 31) - 1;
 // A table of offsets is kept when it is at most this many entries ...
 constexpr int64_t kSmallTable = int64_t{1} << 18;
 // ... and made anyway, when a buffer would hold too few pixels, up to this many.
-constexpr int64_t kLargestTable = int64_t{1} << 24;
+constexpr int64_t kLargestTable = int64_t{1} << 26;
 
 Shape sizes(const Attributes& attributes, const char* name, size_t count, int64_t absent, int64_t least) {
     const std::vector<int64_t> values = attributes.ints(name);
@@ -181,6 +181,7 @@ void TapTable::prepare(const kernels::Window& window, int64_t image_elements) {
     if (entries > kSmallTable && taps * 8 <= static_cast<int64_t>(kBuffer)) return;
     if (entries > kLargestTable)
         fail(ErrorKind::not_implemented, "a window of ", taps, " elements at ", pixels, " places is too large");
+    memory_ = HeldMemory(entries * static_cast<int64_t>(sizeof(int32_t)));
     table_.resize(static_cast<size_t>(entries));
     fill_tap_range(window, 0, pixels, table_.data(), static_cast<size_t>(pixels));
 }

@@ -15,6 +15,8 @@ namespace linnet {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
+// What a tensor takes beside its elements: it counts where there are a million small ones.
+constexpr int64_t kBookkeeping = 192;
 
 // Takes bytes from the thread's account, and gives them back when the tensor goes.
 class Counted {
@@ -86,7 +88,7 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     // Rounded up so that vector loads of a whole line stay inside.
     const int64_t bytes = checked_add(checked_mul(count, static_cast<int64_t>(dtype_size(dtype))), 127) & ~int64_t{63};
     const bool large = bytes >= kHugePage;
-    const Counted counted(bytes);
+    const Counted counted(bytes + kBookkeeping);
     void* memory = nullptr;
     if (posix_memalign(&memory, large ? kHugePage : 64, static_cast<size_t>(bytes)) != 0) {
         counted.give();

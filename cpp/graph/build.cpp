@@ -99,12 +99,10 @@ class Builder {
     void report_unknown() const {
         if (unknown_.empty()) return;
         std::string list;
-        size_t shown = 0;
-        for (const auto& [what, nodes] : unknown_) {
-            list += cat(shown ? "; " : "", what, " at ");
-            for (size_t i = 0; i < nodes.size() && i < 5; ++i) list += cat(i ? ", " : "", "'", nodes[i], "'");
-            if (nodes.size() > 5) list += cat(" and ", nodes.size() - 5, " more");
-            ++shown;
+        for (const auto& [name, found] : unknown_) {
+            list += cat(list.empty() ? "" : "; ", name, found.why, " at ");
+            for (size_t i = 0; i < found.nodes.size(); ++i) list += cat(i ? ", " : "", "'", found.nodes[i], "'");
+            if (found.count > found.nodes.size()) list += cat(" and ", found.count - found.nodes.size(), " more");
         }
         fail(ErrorKind::not_implemented, unknown_.size(), unknown_.size() == 1 ? " operator is" : " operators are",
              " not known: ", list, ". Export with standard ONNX operators (opset <= ", kMaxOpset, ")");
@@ -236,8 +234,9 @@ class Builder {
         if (node.domain != "linnet")  // internal operators are not for files
             node.op = find_op(node.domain, node.op_type, version ? version : (node.domain.empty() ? 1 : kMaxOpset));
         if (!node.op) {
-            unknown_[cat(node.domain.empty() ? "" : node.domain + ".", node.op_type, why_unknown(node, version))]
-                .push_back(node.name);
+            Unknown& found = unknown_[(node.domain.empty() ? "" : node.domain + ".") + node.op_type];
+            if (found.count++ == 0) found.why = why_unknown(node, version);
+            if (found.nodes.size() < 5) found.nodes.push_back(node.name);
             return;
         }
         check_arity(node);
@@ -386,7 +385,12 @@ class Builder {
     std::shared_ptr<const onnx::Model> model_;
     const BuildOptions& options_;
     std::unordered_map<std::string, const onnx::FunctionProto*> functions_;
-    std::map<std::string, std::vector<std::string>> unknown_;
+    struct Unknown {
+        std::string why;
+        std::vector<std::string> nodes;  // the first ones
+        size_t count = 0;
+    };
+    std::map<std::string, Unknown> unknown_;  // by operator
     int64_t nodes_ = 0;
 };
 

@@ -30,7 +30,7 @@ def forget_peak() -> None:
 @dataclass
 class Outcome:
     label: str
-    seconds: float
+    seconds: float  # that it computed, in all threads: other programs may be running
     megabytes: float  # more than before the case
     said: Any  # what the function returned or the error's type and text
 
@@ -49,12 +49,12 @@ def each_in_child(
                 _send(writer, ("start", label))
                 forget_peak()
                 before = resident_mb()
-                start = time.perf_counter()
+                start = time.process_time()
                 try:
                     said = work()
                 except Exception as problem:
                     said = f"{type(problem).__name__}: {problem}"
-                seconds = time.perf_counter() - start
+                seconds = time.process_time() - start
                 _send(writer, ("end", Outcome(label, seconds, resident_mb(peak=True) - before, said)))
             code = 0
         finally:

@@ -45,7 +45,7 @@ int64_t output_bytes(std::span<const Fact> outputs) {
 
 void fold(const Graph& graph, const Node& node, std::span<const Fact* const> inputs, std::span<Fact> outputs,
           const InferOptions& options) {
-    if (!can_fold(node, inputs)) return;
+    if (!can_fold(node, inputs) || (options.fold_budget && *options.fold_budget <= 0)) return;
     if (!(node.op->flags & kDynamic)) {
         size_t given = 0;
         for (const Fact* f : inputs)
@@ -61,7 +61,16 @@ void fold(const Graph& graph, const Node& node, std::span<const Fact* const> inp
         values[i] = *inputs[i]->constant;
         pointers[i] = &values[i];
     }
-    std::vector<Value> results = evaluate(graph, node, pointers);
+    EvaluateOptions how;
+    how.parallel.stop = options.fold_stop;
+    std::vector<Value> results;
+    try {
+        results = evaluate(graph, node, pointers, how);
+    } catch (const Error& e) {
+        if (e.kind() != ErrorKind::cancelled) throw;
+        *options.fold_budget = 0;
+        return;
+    }
     for (size_t i = 0; i < results.size(); ++i) {
         if (results[i].kind != Value::Kind::tensor || outputs[i].optional) continue;
         Tensor& t = results[i].tensor;

@@ -1,5 +1,7 @@
 // Constant folding: nodes whose inputs are all known are run now, and values that analysis already knows (sizes of
 // tensors with fixed shapes) become constants. Quantized and coded weights stay integers until lowering has seen them.
+#include <chrono>
+
 #include "graph/infer.h"
 #include "passes/codebook.h"
 #include "passes/pipeline.h"
@@ -12,6 +14,10 @@ namespace {
 // together are bounded, too.
 constexpr size_t kMostFoldedBytes = size_t{16} << 20, kMostGrowth = 4;
 constexpr int64_t kMostFoldedInAll = int64_t{256} << 20, kMostGrowthInAll = 16;
+
+// And so is the time, by far more than it takes to bring weights into another form.
+constexpr std::chrono::milliseconds kLongest{500};
+constexpr std::chrono::nanoseconds kPerByte{50};
 
 int64_t budget_of(const Graph& graph) {
     int64_t given = 0;
@@ -40,6 +46,9 @@ bool fold_constants(Graph& graph) {
     options.fold_growth = kMostGrowth;
     if (graph.fold_budget < 0) graph.fold_budget = budget_of(graph);
     options.fold_budget = &graph.fold_budget;
+    StopSignal stop;
+    stop.deadline = std::chrono::steady_clock::now() + kLongest + graph.fold_budget / kMostGrowthInAll * kPerByte;
+    options.fold_stop = &stop;
     options.release = true;
     if (!graph.lowered) options.keep = narrow_weights(graph);
     std::vector<Fact> facts = infer_graph(graph, inputs, *graph.dims, options);

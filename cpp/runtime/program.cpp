@@ -37,6 +37,25 @@ Fact signature_fact(const Value& v) {
     return f;
 }
 
+// Who asks for a value's memory.
+std::string maker_text(const Graph& graph, ValueId value) {
+    if (value == kNoValue || graph.value(value).producer == kNoNode) return "intermediate values";
+    return node_text(graph.node(graph.value(value).producer));
+}
+
+ValueId largest_in_arena(const Plan& plan) {
+    ValueId found = kNoValue;
+    int64_t most = -1;
+    for (size_t v = 0; v < plan.places.size(); ++v) {
+        if (plan.places[v].kind != Place::Kind::arena || !plan.facts[v].is_static()) continue;
+        const int64_t count = element_count(plan.facts[v].shape);
+        if (count <= most) continue;
+        most = count;
+        found = static_cast<ValueId>(v);
+    }
+    return found;
+}
+
 }  // namespace
 
 // Memory for one run at a time, as large as the largest plan that used it.
@@ -183,7 +202,12 @@ std::unique_ptr<Program::Frame> Program::take_frame(Cached& cached) {
     }
     if (!frame) frame = std::make_unique<Frame>();
     if (!arena) arena = std::make_unique<Arena>(cache_->memory());
-    arena->reserve(static_cast<size_t>(cached.plan->arena_bytes));
+    try {
+        arena->reserve(static_cast<size_t>(cached.plan->arena_bytes));
+    } catch (Error& e) {
+        e.add_context(maker_text(*graph_, largest_in_arena(*cached.plan)));
+        throw;
+    }
     frame->arena = std::move(arena);
     if (frame->values.empty() || frame->bound != frame->arena->base) bind(*frame, *cached.plan);
     return frame;
@@ -314,7 +338,14 @@ std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope
         const bool given = i < destinations.size() && destinations[i].defined();
         if (given) outputs[i] = destinations[i];
         if (!given && plan.copy_output[i]) continue;
-        if (!given) outputs[i] = Tensor::allocate(fact.dtype, fact.shape);
+        if (!given) {
+            try {
+                outputs[i] = Tensor::allocate(fact.dtype, fact.shape);
+            } catch (Error& e) {
+                e.add_context(maker_text(graph, graph.outputs[i].value));
+                throw;
+            }
+        }
         if (given && fact.is_static() && (outputs[i].dtype != fact.dtype || !(outputs[i].shape == fact.shape)))
             fail(ErrorKind::invalid_argument, "output '", graph.outputs[i].name, "' is ", dtype_name(fact.dtype), " ",
                  shape_text(fact.shape), "; the memory given for it is ", dtype_name(outputs[i].dtype), " ",

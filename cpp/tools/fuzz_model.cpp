@@ -95,18 +95,21 @@ class Inputs {
     std::minstd_rand random_;
 };
 
-// Reads each element, so that a sanitizer sees what lies outside.
+// Reads elements, so that a sanitizer sees what lies outside.
 uint64_t touched(const Value& value) {
     uint64_t sum = 0;
     if (value.items)
         for (const Value& item : *value.items) sum += touched(item);
     const Tensor& tensor = value.tensor;
     if (value.kind != Value::Kind::tensor) return sum;
+    const auto count = tensor.count();
     if (tensor.dtype == DType::string) {
-        for (int64_t i = 0; i < tensor.count(); ++i)
+        for (int64_t i = 0; i < count; ++i)
             for (const char c : tensor.as<std::string>()[i]) sum += static_cast<unsigned char>(c);
     } else {
-        for (size_t i = 0; i < tensor.bytes(); ++i) sum += tensor.as<uint8_t>()[i];
+        // Of large ones the ends, and a byte of each line.
+        const size_t bytes = tensor.bytes(), ends = 4096;
+        for (size_t i = 0; i<bytes; i += i> ends && i + ends < bytes ? 64 : 1) sum += tensor.as<uint8_t>()[i];
     }
     return sum;
 }
@@ -116,7 +119,7 @@ void load_and_run(onnx::Bytes bytes, uint32_t seed) {
     SessionOptions options;
     options.threads = seed % 7 == 0 ? 2 : 1;
     options.optimization = static_cast<int>(seed % 5 > 1 ? 2 : seed % 5);
-    options.memory_limit = int64_t{128} << 20;
+    options.memory_limit = int64_t{32} << 20;
     Session session(bytes, nullptr, options);
     std::vector<std::pair<std::string, Value>> feeds;
     std::vector<std::pair<std::string, Shape>> shapes;
@@ -133,7 +136,7 @@ void load_and_run(onnx::Bytes bytes, uint32_t seed) {
         return;
     }
     RunOptions limits;
-    limits.time_limit = std::chrono::milliseconds(1000);
+    limits.time_limit = std::chrono::milliseconds(500);
     uint64_t sum = 0;
     for (int run = 0; run < 2; ++run)
         for (const Value& result : session.run(feeds, {}, limits)) sum += touched(result);

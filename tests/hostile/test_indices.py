@@ -63,8 +63,8 @@ def test_out_of_range(op: str, value: int, early: bool) -> None:
                 session.run(None, feeds | {"i": indices["i"]})
 
     said = attempt(work)
-    if op == "MaxUnpool" and value == 3:  # the output has sixteen places
-        assert said.size == 16
+    if op == "MaxUnpool" and value == 3:  # the output has nine places
+        assert said.size == 9
         return
     if value == 3 and op in ("ScatterND", "GatherND", "ReverseSequence", "TensorScatter"):
         assert not isinstance(said, str) or "'pick'" in said
@@ -120,8 +120,6 @@ def test_coordinates(value: float) -> None:
     ] + [
         ([helper.make_node("DeformConv", ["x", "w", "o"], ["y"], "look", kernel_shape=[1, 1])],
          {"w": np.ones((1, 1, 1, 1), np.float32), "o": np.full((1, 2, 4, 4), value, np.float32)}),
-        ([helper.make_node("MaxRoiPool", ["x", "r"], ["y"], "look", pooled_shape=[2, 2])],
-         {"r": np.array([[0, value, value, value, value]], np.float32)}),
         ([helper.make_node("NonMaxSuppression", ["n", "s", "c", "t", "t"], ["y"], "look")],
          {"n": np.full((1, 3, 4), value, np.float32), "s": np.ones((1, 1, 3), np.float32), "c": np.array([5]),
           "t": np.array([value], np.float32)}),

@@ -5,6 +5,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include "base/error.h"
 #include "base/half.h"
@@ -160,13 +162,24 @@ Tensor canonical(const Tensor& tensor) {
 
 namespace {
 
+// As C++ converts, but for what it leaves undefined: NaN is 0, and what is beyond all whole numbers the last of them.
+template <class R, class T>
+R number_of(T value) {
+    if constexpr (std::is_integral_v<R> && std::is_floating_point_v<T>) {
+        constexpr T kEnd = T(9223372036854775808.0);  // 2^63
+        if (!(value >= -kEnd)) return value != value ? 0 : std::numeric_limits<R>::min();
+        if (value >= kEnd) return std::numeric_limits<R>::max();
+    }
+    return static_cast<R>(value);
+}
+
 template <class R>
 R number_at(const Tensor& t, int64_t i) {
     switch (t.dtype) {
-        case DType::f32: return static_cast<R>(t.as<float>()[i]);
-        case DType::f64: return static_cast<R>(t.as<double>()[i]);
-        case DType::f16: return static_cast<R>(to_float(t.as<Half>()[i]));
-        case DType::bf16: return static_cast<R>(to_float(t.as<BFloat16>()[i]));
+        case DType::f32: return number_of<R>(t.as<float>()[i]);
+        case DType::f64: return number_of<R>(t.as<double>()[i]);
+        case DType::f16: return number_of<R>(to_float(t.as<Half>()[i]));
+        case DType::bf16: return number_of<R>(to_float(t.as<BFloat16>()[i]));
         case DType::boolean:
         case DType::u8: return static_cast<R>(t.as<uint8_t>()[i]);
         // Narrow integers: only the low bits count (numpy leaves the others clear).

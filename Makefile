@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 comma := ,
 SOURCES := $(shell find cpp -type f) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test lint asan tsan build clean help
+SECONDS ?= 60
+
+.PHONY: demo test lint asan tsan build fuzz clean help
 
 help:
 	@echo "make demo   build, read handwritten digits beside onnxruntime, compress and serve the reader, write a report"
@@ -14,6 +16,7 @@ help:
 	@echo "make asan   the tests of what reads foreign bytes, under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tsan   the tests of the server's and the runtime's threads, under ThreadSanitizer"
 	@echo "make build  a developer's build in build/ (then: PYTHONPATH=python)"
+	@echo "make fuzz   run each fuzz target for SECONDS=60 seconds (needs clang, cmake, ninja)"
 	@echo "make clean  remove what the others made"
 
 $(BIN)/python:
@@ -81,5 +84,8 @@ build: $(BIN)/python
 	PATH=$(CURDIR)/$(BIN):$$PATH cmake -G Ninja -B build -DLINNET_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python .
 	$(BIN)/ninja -C build
 
+fuzz: $(VENV)/.tests
+	PYTHON=$(CURDIR)/$(BIN)/python tests/fuzz/run.sh $(SECONDS)
+
 clean:
-	rm -rf build $(VENV) report python/linnet/*.so
+	rm -rf build build-fuzz $(VENV) report python/linnet/*.so

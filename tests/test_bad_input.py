@@ -511,7 +511,7 @@ def test_a_run_that_uses_up_all_memory(write: Callable[[str, bytes], Path]) -> N
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(write("loop.onnx", endless()))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert "loop.onnx: no memory is left" in done.stdout, done.stderr
+    assert "loop.onnx: node 'for_ever' (Loop): no memory is left" in done.stdout, done.stderr
 
 
 def test_options_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,57 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include "base/error.h"
 #include "base/half.h"
+#include "base/limits.h"
+#include "base/memory.h"
 
 namespace linnet {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
+// What a tensor takes beside its elements: it counts where there are a million small ones.
+constexpr int64_t kBookkeeping = 192;
+
+// Takes bytes from the thread's account, and gives them back when the tensor goes.
+class Counted {
+  public:
+    explicit Counted(int64_t bytes) : bytes_(bytes) {
+        MemoryAccount* account = MemoryAccount::current();
+        if (!account) return;
+        account->take(bytes);
+        account_ = account->shared_from_this();
+    }
+    void give() const noexcept {
+        if (account_) account_->give(bytes_);
+    }
+    void give_text(size_t bytes) const noexcept {
+        if (account_ && bytes) account_->give_text(static_cast<int64_t>(bytes));
+    }
+
+  private:
+    std::shared_ptr<MemoryAccount> account_;
+    int64_t bytes_;
+};
+
+// Short strings have no memory of their own.
+size_t heap_bytes(size_t text) { return text < sizeof(std::string) / 2 ? 0 : text; }
+
+struct Strings {
+    explicit Strings(int64_t count)
+        : counted(checked_mul(count, static_cast<int64_t>(sizeof(std::string)))), items(static_cast<size_t>(count)) {}
+    ~Strings() {
+        counted.give();
+        size_t text = 0;
+        for (const std::string& item : items) text += heap_bytes(item.size());
+        counted.give_text(text);
+    }
+    Counted counted;
+    std::vector<std::string> items;
+};
 
 }  // namespace
 
@@ -34,32 +77,51 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     Tensor t;
     t.dtype = dtype;
     t.shape = shape;
+    if (static_cast<int64_t>(shape.size()) > kMostRank)
+        fail(ErrorKind::invalid_argument, "a tensor of ", shape.size(), " dimensions: at most ", kMostRank,
+             " are allowed");
     const int64_t count = element_count(shape);
     if (dtype == DType::string) {
-        auto strings = std::make_shared<std::vector<std::string>>(static_cast<size_t>(count));
-        t.data = strings->data();
-        t.owner = std::shared_ptr<const void>(strings, strings->data());
-        if (count == 0) t.owner = strings;
+        auto strings = std::make_shared<Strings>(count);
+        t.data = strings->items.data();
+        t.owner = std::move(strings);
         return t;
     }
     // Rounded up so that vector loads of a whole line stay inside.
     const int64_t bytes = checked_add(checked_mul(count, static_cast<int64_t>(dtype_size(dtype))), 127) & ~int64_t{63};
     const bool large = bytes >= kHugePage;
+    const Counted counted(bytes + kBookkeeping);
     void* memory = nullptr;
-    if (posix_memalign(&memory, large ? kHugePage : 64, static_cast<size_t>(bytes)) != 0)
+    if (posix_memalign(&memory, large ? kHugePage : 64, static_cast<size_t>(bytes)) != 0) {
+        counted.give();
         fail(ErrorKind::invalid_argument, "no memory for a tensor of ", bytes, " bytes (", shape_text(shape), " ",
              dtype_name(dtype), ")");
+    }
     // Whole huge pages only: what is left over would take another one.
     if (large) madvise(memory, static_cast<size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);
     t.data = memory;
-    t.owner = std::shared_ptr<const void>(memory, [](const void* p) { std::free(const_cast<void*>(p)); });
+    t.owner = std::shared_ptr<const void>(memory, [counted](const void* p) {
+        std::free(const_cast<void*>(p));
+        counted.give();
+    });
     return t;
+}
+
+void count_text(size_t bytes) {
+    if (!heap_bytes(bytes)) return;
+    if (MemoryAccount* account = MemoryAccount::current()) account->take_text(static_cast<int64_t>(bytes));
+}
+
+void copy_text(const std::string& from, std::string& to) {
+    count_text(from.size());
+    to = from;
 }
 
 void copy_elements(const Tensor& from, Tensor& to) {
     if (from.data == to.data) return;
     const auto count = static_cast<size_t>(from.count());
-    if (from.dtype == DType::string) std::copy_n(from.as<std::string>(), count, to.as<std::string>());
+    if (from.dtype == DType::string)
+        for (size_t i = 0; i < count; ++i) copy_text(from.as<std::string>()[i], to.as<std::string>()[i]);
     else if (count) std::memcpy(to.data, from.data, count * dtype_size(from.dtype));
 }
 
@@ -100,13 +162,24 @@ Tensor canonical(const Tensor& tensor) {
 
 namespace {
 
+// As C++ converts, but for what it leaves undefined: NaN is 0, and what is beyond all whole numbers the last of them.
+template <class R, class T>
+R number_of(T value) {
+    if constexpr (std::is_integral_v<R> && std::is_floating_point_v<T>) {
+        constexpr T kEnd = T(9223372036854775808.0);  // 2^63
+        if (!(value >= -kEnd)) return value != value ? 0 : std::numeric_limits<R>::min();
+        if (value >= kEnd) return std::numeric_limits<R>::max();
+    }
+    return static_cast<R>(value);
+}
+
 template <class R>
 R number_at(const Tensor& t, int64_t i) {
     switch (t.dtype) {
-        case DType::f32: return static_cast<R>(t.as<float>()[i]);
-        case DType::f64: return static_cast<R>(t.as<double>()[i]);
-        case DType::f16: return static_cast<R>(to_float(t.as<Half>()[i]));
-        case DType::bf16: return static_cast<R>(to_float(t.as<BFloat16>()[i]));
+        case DType::f32: return number_of<R>(t.as<float>()[i]);
+        case DType::f64: return number_of<R>(t.as<double>()[i]);
+        case DType::f16: return number_of<R>(to_float(t.as<Half>()[i]));
+        case DType::bf16: return number_of<R>(to_float(t.as<BFloat16>()[i]));
         case DType::boolean:
         case DType::u8: return static_cast<R>(t.as<uint8_t>()[i]);
         // Narrow integers: only the low bits count (numpy leaves the others clear).

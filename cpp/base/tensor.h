@@ -61,6 +61,11 @@ struct Tensor {
     }
 };
 
+// Assigns; the text counts on the thread's account (base/memory.h). Whoever makes strings longer than those it was
+// given, or more of them, must count them.
+void copy_text(const std::string& from, std::string& to);
+void count_text(size_t bytes);
+
 // Copies the elements of `from` into `to` (same dtype and count; strings are handled).
 void copy_elements(const Tensor& from, Tensor& to);
 

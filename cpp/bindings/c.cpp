@@ -122,6 +122,15 @@ bool switch_from(const std::string& key, const std::string& text) {
     return text == "1";
 }
 
+int64_t* limit_of(SessionOptions& options, std::string_view key) {
+    if (key == "memory_limit") return &options.memory_limit;
+    if (key == "max_model_bytes") return &options.limits.model_bytes;
+    if (key == "max_nodes") return &options.limits.nodes;
+    if (key == "max_nesting") return &options.limits.nesting;
+    if (key == "max_rank") return &options.limits.rank;
+    return nullptr;
+}
+
 void set_option(SessionOptions& options, const std::string& key, const std::string& text) {
     constexpr std::string_view kDimension = "dimension:";
     if (key == "threads") {
@@ -138,11 +147,14 @@ void set_option(SessionOptions& options, const std::string& key, const std::stri
         options.profile = switch_from(key, text);
     } else if (key == "optimized_model") {
         options.optimized_model = text;
+    } else if (int64_t* const limit = limit_of(options, key)) {
+        *limit = number_from(key, text);
     } else if (key.substr(0, kDimension.size()) == kDimension) {
         options.dimensions[key.substr(kDimension.size())] = number_from(key, text);
     } else {
         refuse("there is no option '", key,
-               "': threads, optimization, exact, profile, optimized_model or dimension:NAME is expected");
+               "': threads, optimization, exact, profile, memory_limit, max_model_bytes, max_nodes, max_nesting, "
+               "max_rank, optimized_model or dimension:NAME is expected");
     }
 }
 

@@ -98,6 +98,9 @@ py::list run(Session& session, const py::dict& feeds, const py::object& output_n
     return list;
 }
 
+#define LIMIT(NAME) \
+    [](const SessionOptions& o) { return o.limits.NAME; }, [](SessionOptions& o, int64_t most) { o.limits.NAME = most; }
+
 void bind_session(py::module_& m) {
     py::class_<SessionOptions>(m, "SessionOptions")
         .def(py::init<>())
@@ -105,6 +108,11 @@ void bind_session(py::module_& m) {
         .def_readwrite("optimization", &SessionOptions::optimization)
         .def_readwrite("exact", &SessionOptions::exact)
         .def_readwrite("profile", &SessionOptions::profile)
+        .def_readwrite("memory_limit", &SessionOptions::memory_limit)
+        .def_property("max_model_bytes", LIMIT(model_bytes))
+        .def_property("max_nodes", LIMIT(nodes))
+        .def_property("max_nesting", LIMIT(nesting))
+        .def_property("max_rank", LIMIT(rank))
         .def_readwrite("dimensions", &SessionOptions::dimensions)
         .def_readwrite("denotations", &SessionOptions::denotations)
         .def(

@@ -155,7 +155,7 @@ void bind_served(py::module_& m) {
                          bool refuse_larger, int64_t queue_delay_us, int instances, size_t max_queue_requests,
                          size_t max_queue_bytes, uint32_t priority_levels, uint32_t default_priority, double weight,
                          int64_t default_timeout_us) {
-                 Limits limits;
+                 serve::Limits limits;
                  limits.max_batch = std::max<int64_t>(1, max_batch);
                  limits.refuse_larger = refuse_larger;
                  limits.queue_delay = std::chrono::microseconds(queue_delay_us);

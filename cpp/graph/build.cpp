@@ -106,12 +106,10 @@ class Builder {
     void report_unknown() const {
         if (unknown_.empty()) return;
         std::string list;
-        size_t shown = 0;
-        for (const auto& [what, nodes] : unknown_) {
-            list += cat(shown ? "; " : "", what, " at ");
-            for (size_t i = 0; i < nodes.size() && i < 5; ++i) list += cat(i ? ", " : "", "'", nodes[i], "'");
-            if (nodes.size() > 5) list += cat(" and ", nodes.size() - 5, " more");
-            ++shown;
+        for (const auto& [name, found] : unknown_) {
+            list += cat(list.empty() ? "" : "; ", name, found.why, " at ");
+            for (size_t i = 0; i < found.nodes.size(); ++i) list += cat(i ? ", " : "", "'", found.nodes[i], "'");
+            if (found.count > found.nodes.size()) list += cat(" and ", found.count - found.nodes.size(), " more");
         }
         fail(ErrorKind::not_implemented, unknown_.size(), unknown_.size() == 1 ? " operator is" : " operators are",
              " not known: ", list, ". Export with standard ONNX operators (opset <= ", kMaxOpset,
@@ -137,9 +135,15 @@ class Builder {
         return t;
     }
 
+    void check_nesting(int depth, const std::string& what) const {
+        if (depth > model_->limits.nesting)
+            fail(ErrorKind::invalid_graph, what, " are nested deeper than ", model_->limits.nesting,
+                 " (option max_nesting)");
+    }
+
     void fill(Scope& scope, const onnx::GraphProto& proto, const Opsets& opsets, int depth) {
-        if (depth > options_.max_depth)
-            fail(ErrorKind::invalid_graph, "subgraphs are nested deeper than ", options_.max_depth);
+        check_nesting(depth, "subgraphs");
+        scope.graph->most_rank = model_->limits.rank;
         Graph& graph = *scope.graph;
         graph.name = text(proto.name);
         const bool is_main = &proto == &model_->proto.graph;
@@ -209,8 +213,8 @@ class Builder {
 
     void add_node(Scope& scope, const onnx::NodeProto& p, const Opsets& opsets, int depth, const FunctionFrame* frame) {
         Graph& graph = *scope.graph;
-        if (static_cast<int64_t>(graph.nodes.size()) >= options_.max_nodes)
-            fail(ErrorKind::invalid_graph, "more than ", options_.max_nodes, " nodes");
+        if (++nodes_ > model_->limits.nodes)
+            fail(ErrorKind::invalid_graph, "more than ", model_->limits.nodes, " nodes (option max_nodes)");
         Node node;
         node.name = (frame ? frame->prefix : "") + text(p.name.empty() && !p.outputs.empty() ? p.outputs[0] : p.name);
         node.op_type = text(p.op_type);
@@ -241,8 +245,9 @@ class Builder {
             node.op = options_.custom->find(node.domain, node.op_type,
                                             version || node.domain.empty() ? std::max<int64_t>(version, 1) : kNewest);
         if (!node.op) {
-            unknown_[cat(node.domain.empty() ? "" : node.domain + ".", node.op_type, why_unknown(node, version))]
-                .push_back(node.name);
+            Unknown& found = unknown_[(node.domain.empty() ? "" : node.domain + ".") + node.op_type];
+            if (found.count++ == 0) found.why = why_unknown(node, version);
+            if (found.nodes.size() < 5) found.nodes.push_back(node.name);
             return;
         }
         check_arity(node);
@@ -265,9 +270,7 @@ class Builder {
 
     void inline_function(Scope& scope, const onnx::FunctionProto& f, const onnx::NodeProto& call, const Node& node,
                          int depth, const FunctionFrame* frame) {
-        if (depth > options_.max_depth)
-            fail(ErrorKind::invalid_graph, "function '", f.name, "' calls itself, or functions are nested deeper than ",
-                 options_.max_depth);
+        check_nesting(depth, cat("function '", f.name, "' calls itself, or functions"));
         Scope body;
         body.graph = scope.graph;
         body.parent = nullptr;
@@ -394,7 +397,13 @@ class Builder {
     std::shared_ptr<const onnx::Model> model_;
     const BuildOptions& options_;
     std::unordered_map<std::string, const onnx::FunctionProto*> functions_;
-    std::map<std::string, std::vector<std::string>> unknown_;
+    struct Unknown {
+        std::string why;
+        std::vector<std::string> nodes;  // the first ones
+        size_t count = 0;
+    };
+    std::map<std::string, Unknown> unknown_;  // by operator
+    int64_t nodes_ = 0;
 };
 
 }  // namespace

@@ -27,8 +27,6 @@ struct BuildOptions {
     std::shared_ptr<const CustomOps> custom = custom_ops();
     // Sizes with the same name need not be equal (for models whose names turn out to be wrong).
     bool distinct_dimensions = false;
-    int64_t max_nodes = 1'000'000;  // after inlining functions
-    int max_depth = 200;            // of nested subgraphs and functions
 };
 
 // Throws invalid_graph, or not_implemented listing every unknown operator with its node's name.

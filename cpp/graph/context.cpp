@@ -30,6 +30,9 @@ void InferContext::check_outputs() const {
 
 void InferContext::output(int i, Fact fact) {
     said_ = std::max(said_, i + 1);
+    if (fact.ranked && fact.rank() > graph_.most_rank)
+        fail(ErrorKind::invalid_graph, "output ", i, " would have ", fact.rank(), " dimensions: at most ",
+             graph_.most_rank, " are allowed (option max_rank)");
     if (has_output(i)) outputs_[static_cast<size_t>(i)] = std::move(fact);
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.h"
 #include "graph/attribute.h"
 #include "graph/dims.h"
 #include "graph/fact.h"
@@ -66,7 +67,9 @@ struct Graph {
     std::shared_ptr<const void> keep_alive;                         // what constants view (the mapped file)
     std::shared_ptr<const void> operators;                          // the registered ones that nodes point to
     std::vector<FloatNode> float_nodes;                             // found by lowering
-    bool lowered = false;  // after lowering: internal operators allowed, no longer ONNX
+    int64_t most_rank = kMostRank;                                  // of a value
+    int64_t fold_budget = -1;  // bytes that constant folding may still make; negative: not yet known
+    bool lowered = false;      // after lowering: internal operators allowed, no longer ONNX
 
     const GraphValue& value(ValueId id) const { return values[static_cast<size_t>(id)]; }
     GraphValue& value(ValueId id) { return values[static_cast<size_t>(id)]; }

@@ -2,7 +2,6 @@
 #include "graph/infer.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 namespace linnet {
 namespace {
@@ -45,11 +44,15 @@ int64_t output_bytes(std::span<const Fact> outputs) {
 }
 
 void fold(const Graph& graph, const Node& node, std::span<const Fact* const> inputs, std::span<Fact> outputs,
-          size_t limit) {
-    if (!can_fold(node, inputs)) return;
+          const InferOptions& options) {
+    if (!can_fold(node, inputs) || (options.fold_budget && *options.fold_budget <= 0)) return;
     if (!(node.op->flags & kDynamic)) {
+        size_t given = 0;
+        for (const Fact* f : inputs)
+            if (f) given += f->constant->bytes();
         const int64_t bytes = output_bytes(outputs);
-        if (bytes < 0 || static_cast<size_t>(bytes) > limit) return;
+        if (bytes < 0 || static_cast<size_t>(bytes) > std::max(options.fold_bytes, options.fold_growth * given)) return;
+        if (options.fold_budget && bytes > *options.fold_budget) return;
     }
     std::vector<Value> values(inputs.size());
     std::vector<Value*> pointers(inputs.size(), nullptr);
@@ -58,11 +61,22 @@ void fold(const Graph& graph, const Node& node, std::span<const Fact* const> inp
         values[i] = *inputs[i]->constant;
         pointers[i] = &values[i];
     }
-    std::vector<Value> results = evaluate(graph, node, pointers);
+    EvaluateOptions how;
+    how.parallel.stop = options.fold_stop;
+    std::vector<Value> results;
+    try {
+        results = evaluate(graph, node, pointers, how);
+    } catch (const Error& e) {
+        if (e.kind() != ErrorKind::cancelled) throw;
+        *options.fold_budget = 0;
+        return;
+    }
     for (size_t i = 0; i < results.size(); ++i) {
         if (results[i].kind != Value::Kind::tensor || outputs[i].optional) continue;
         Tensor& t = results[i].tensor;
         if (!t.owner) t = t.clone();
+        if (options.fold_budget)
+            *options.fold_budget -= std::min(*options.fold_budget, static_cast<int64_t>(t.bytes()));
         outputs[i] = Fact::of_constant(t);
     }
 }
@@ -115,7 +129,7 @@ std::vector<Fact> infer_graph(const Graph& graph, std::span<const Fact> inputs, 
         infer_node(graph, n, in, out, dims);
         if (options.fold_bytes && (options.keep.empty() || !options.keep[static_cast<size_t>(id)])) {
             try {
-                fold(graph, n, in, out, options.fold_bytes);
+                fold(graph, n, in, out, options);
             } catch (Error& e) {
                 e.add_context(node_text(n));
                 throw;
@@ -157,7 +171,7 @@ std::vector<Value> evaluate(const Graph& graph, const Node& node, std::span<Valu
         if (node.outputs[i] != kNoValue) out_pointers[i] = &outputs[i];
 
     std::shared_ptr<const void> state;
-    std::unique_ptr<std::byte, void (*)(std::byte*)> scratch(nullptr, [](std::byte* p) { std::free(p); });
+    Tensor scratch;
     if (!(op.flags & kDynamic)) {
         DimTable dims;
         InferContext infer(graph, node, in_facts, out_facts, dims);
@@ -174,15 +188,12 @@ std::vector<Value> evaluate(const Graph& graph, const Node& node, std::span<Valu
             // No cache: inputs are not the model's constants here, so packing must not be remembered.
             PrepareContext prepare(graph, node, in_facts, out_facts, {.threads = options.parallel.threads});
             state = op.prepare(prepare);
-            if (prepare.scratch()) {
-                scratch.reset(static_cast<std::byte*>(std::aligned_alloc(64, (prepare.scratch() + 63) & ~size_t{63})));
-                if (!scratch) fail(ErrorKind::runtime, "no memory for ", prepare.scratch(), " bytes of scratch");
-            }
+            if (prepare.scratch()) scratch = Tensor::allocate(DType::u8, {static_cast<int64_t>(prepare.scratch())});
         }
     }
     RunContext run(node, inputs, out_pointers, options.parallel);
     run.state_ = state.get();
-    run.scratch_ = scratch.get();
+    run.scratch_ = static_cast<std::byte*>(scratch.data);
     run.run_subgraph_ = options.run_subgraph;
     op.run(run);
     return outputs;

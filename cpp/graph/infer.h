@@ -16,8 +16,12 @@ void infer_node(const Graph& graph, const Node& node, std::span<const Fact* cons
                 DimTable& dims);
 
 struct InferOptions {
-    // Nodes whose inputs are all constants are run, when their outputs take at most this many bytes together.
-    size_t fold_bytes = 0;
+    // Nodes whose inputs are all constants are run, when their outputs take at most this many bytes together, or so
+    // many times as many as their inputs.
+    size_t fold_bytes = 0, fold_growth = 0;
+    // What all of them may make together; counted down, and 0 as soon as `fold_stop` says that it takes too long.
+    int64_t* fold_budget = nullptr;
+    const StopSignal* fold_stop = nullptr;
     // A folded value gives its elements up once all that reads them is folded, too: of a chain only its end is kept.
     bool release = false;
     // Nodes that are not run, by NodeId; empty: none.

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/memory.h"
+#include "base/stop.h"
 #include "base/tensor.h"
 #include "graph/graph.h"
 
@@ -135,26 +137,35 @@ struct Parallel {
     int threads = 1;
     void* pool = nullptr;
     void (*call)(void* pool, int64_t tasks, void (*task)(void* context, int64_t index), void* context) = nullptr;
+    const StopSignal* stop = nullptr;  // looked at before each task; null: nothing stops the work
 };
 
 // Splits work over the pool: fn(index) for index in [0, tasks), each at most once. Not nested. The first exception that
-// a task throws is thrown again here, after all tasks have ended.
+// a task throws is thrown again here, after all tasks have ended. Throws cancelled when the run has to stop.
 template <class Fn>
 void parallel_for(const Parallel& parallel, int64_t tasks, const Fn& fn) {
     if (parallel.threads <= 1 || tasks <= 1 || !parallel.call) {
-        for (int64_t i = 0; i < tasks; ++i) fn(i);
+        for (int64_t i = 0; i < tasks; ++i) {
+            if (parallel.stop) parallel.stop->check();
+            fn(i);
+        }
         return;
     }
     struct Job {
         const Fn& fn;
+        const StopSignal* stop;
+        MemoryAccount* memory;
         std::atomic<bool> failed{false};
         std::exception_ptr error{};
-    } job{fn};
+    } job{fn, parallel.stop, MemoryAccount::current()};
     parallel.call(
         parallel.pool, tasks,
         [](void* context, int64_t index) {
             Job& j = *static_cast<Job*>(context);
+            if (j.failed.load(std::memory_order_relaxed)) return;
             try {
+                const MemoryAccount::Scope counted(j.memory);
+                if (j.stop) j.stop->check();
                 j.fn(index);
             } catch (...) {
                 if (!j.failed.exchange(true)) j.error = std::current_exception();
@@ -165,11 +176,12 @@ void parallel_for(const Parallel& parallel, int64_t tasks, const Fn& fn) {
 }
 
 // Splits [0, count) into contiguous ranges fn(begin, end), one per thread, no smaller than `grain` and starting at
-// multiples of `align`.
+// multiples of `align`; into more of them where a run may be stopped meanwhile.
 template <class Fn>
 void parallel_ranges(const Parallel& parallel, int64_t count, int64_t grain, const Fn& fn, int64_t align = 1) {
     const int64_t most = grain > 0 ? (count + grain - 1) / grain : count;
-    const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(parallel.threads, most));
+    const int64_t wanted = parallel.stop ? std::max(64, parallel.threads) : parallel.threads;
+    const int64_t parts = std::max<int64_t>(1, std::min(wanted, most));
     const int64_t chunk = ((count + parts - 1) / parts + align - 1) / align * align;
     if (chunk <= 0) return;
     parallel_for(parallel, (count + chunk - 1) / chunk,

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.h"
 #include "base/tensor.h"
 
 namespace linnet::onnx {
@@ -142,14 +143,16 @@ struct Model {
     std::filesystem::path folder;       // where external data may lie; empty for a model given as bytes
     std::string origin;                 // for messages: the path, or "model bytes"
     std::shared_ptr<ExternalFiles> external;
+    Limits limits;
 };
 
 // Maps the file and parses it. Throws no_such_file or invalid_protobuf (the caller adds the path to the message).
-std::shared_ptr<const Model> read_model(const std::filesystem::path& path);
+std::shared_ptr<const Model> read_model(const std::filesystem::path& path, const Limits& limits = {});
 // Parses bytes that `owner` keeps alive (pass null to have them copied). `folder`: where external data may lie; empty
 // refuses external data.
 std::shared_ptr<const Model> read_model(Bytes bytes, std::shared_ptr<const void> owner,
-                                        const std::filesystem::path& folder = {}, std::string origin = "model bytes");
+                                        const std::filesystem::path& folder = {}, std::string origin = "model bytes",
+                                        const Limits& limits = {});
 
 // The tensor that a TensorProto describes: a view into the model's bytes where the encoding and alignment allow, owned
 // memory otherwise. 4- and 2-bit types are unpacked to a byte an element. Checks every size; external data is opened

@@ -324,8 +324,13 @@ void parse(Cursor& in, ModelProto& out) {
 }
 
 std::shared_ptr<const Model> read_model(Bytes bytes, std::shared_ptr<const void> owner,
-                                        const std::filesystem::path& folder, std::string origin) {
+                                        const std::filesystem::path& folder, std::string origin, const Limits& limits) {
+    const auto size = static_cast<int64_t>(bytes.size());
+    if (size > limits.model_bytes)
+        fail(ErrorKind::invalid_argument, "the model has ", size, " bytes, more than the ", limits.model_bytes,
+             " that are allowed (option max_model_bytes)");
     auto model = std::make_shared<Model>();
+    model->limits = limits;
     if (!owner) {
         const auto copy = std::make_shared<std::vector<std::byte>>(bytes.begin(), bytes.end());
         bytes = *copy;
@@ -335,6 +340,7 @@ std::shared_ptr<const Model> read_model(Bytes bytes, std::shared_ptr<const void>
     model->folder = folder;
     model->origin = std::move(origin);
     model->external = std::make_shared<ExternalFiles>();
+    model->external->most_bytes = limits.model_bytes - size;
     if (bytes.empty()) fail(ErrorKind::invalid_protobuf, "not an ONNX model: there is not a single byte");
     try {
         Cursor in(bytes);
@@ -347,10 +353,10 @@ std::shared_ptr<const Model> read_model(Bytes bytes, std::shared_ptr<const void>
     return model;
 }
 
-std::shared_ptr<const Model> read_model(const std::filesystem::path& path) {
+std::shared_ptr<const Model> read_model(const std::filesystem::path& path, const Limits& limits) {
     const auto file = map_file(path);
     const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-    return read_model(file->bytes(), file, folder, path.string());
+    return read_model(file->bytes(), file, folder, path.string(), limits);
 }
 
 }  // namespace linnet::onnx

@@ -21,8 +21,9 @@ template <class... Parts>
     fail(ErrorKind::invalid_protobuf, parts...);
 }
 
-Shape shape_of(const std::vector<int64_t>& dims) {
-    if (dims.size() > 64) bad("a tensor of ", dims.size(), " dimensions: at most 64 are allowed");
+Shape shape_of(const std::vector<int64_t>& dims, int64_t most_rank) {
+    if (static_cast<int64_t>(dims.size()) > most_rank)
+        bad("a tensor of ", dims.size(), " dimensions: at most ", most_rank, " are allowed (option max_rank)");
     for (const int64_t dim : dims)
         if (dim < 0) bad("a dimension of ", dim);
     Shape shape(dims.begin(), dims.end());
@@ -145,7 +146,10 @@ Tensor from_strings(const Shape& shape, const std::vector<std::string_view>& fie
         bad("'string_data' has ", field.size(), " entries, but shape ", shape_text(shape), " needs ",
             element_count(shape));
     Tensor tensor = Tensor::allocate(DType::string, shape);
-    for (size_t i = 0; i < field.size(); ++i) tensor.as<std::string>()[i] = std::string(field[i]);
+    for (size_t i = 0; i < field.size(); ++i) {
+        count_text(field[i].size());
+        tensor.as<std::string>()[i] = field[i];
+    }
     return tensor;
 }
 
@@ -190,13 +194,18 @@ std::shared_ptr<const MappedFile> ExternalFiles::open(const std::filesystem::pat
     if (found != mapped.end())
         if (auto file = found->second.lock()) return file;
     auto file = map_beneath(folder, location);
+    const auto size = static_cast<int64_t>(file->bytes().size());
+    if (found == mapped.end() && size > most_bytes - bytes)
+        fail(ErrorKind::invalid_argument, "external data '", location, "' of ", size,
+             " bytes: the model would take more bytes than are allowed (option max_model_bytes)");
+    if (found == mapped.end()) bytes += size;
     mapped[std::string(location)] = file;
     return file;
 }
 
 Tensor decode_tensor(const TensorProto& proto, const TensorSource& source) {
     const DType dtype = dtype_from(proto.data_type);
-    const Shape shape = shape_of(proto.dims);
+    const Shape shape = shape_of(proto.dims, source.most_rank);
     if (proto.is_external) return from_external(proto, dtype, shape, source);
     if (proto.has_raw) {
         if (dtype == DType::string) bad("strings in raw_data: string_data expected");
@@ -220,7 +229,7 @@ Tensor decode_tensor(const TensorProto& proto, const TensorSource& source) {
 }
 
 Tensor decode_sparse_tensor(const SparseTensorProto& proto, const TensorSource& source) {
-    const Shape shape = shape_of(proto.dims);
+    const Shape shape = shape_of(proto.dims, source.most_rank);
     const Tensor values = decode_tensor(proto.values, source);
     const Tensor indices = decode_tensor(proto.indices, source);
     const int64_t entries = values.count();
@@ -267,11 +276,11 @@ Tensor decode_sparse_tensor(const SparseTensorProto& proto, const TensorSource& 
 }
 
 Tensor read_tensor(const Model& model, const TensorProto& proto) {
-    return decode_tensor(proto, {model.bytes, model.folder, model.external.get()});
+    return decode_tensor(proto, {model.bytes, model.folder, model.external.get(), model.limits.rank});
 }
 
 Tensor read_sparse_tensor(const Model& model, const SparseTensorProto& proto) {
-    return decode_sparse_tensor(proto, {model.bytes, model.folder, model.external.get()});
+    return decode_sparse_tensor(proto, {model.bytes, model.folder, model.external.get(), model.limits.rank});
 }
 
 }  // namespace linnet::onnx

@@ -14,6 +14,8 @@ struct ExternalFiles {
 
     std::mutex mutex;
     std::map<std::string, std::weak_ptr<const MappedFile>, std::less<>> mapped;
+    int64_t most_bytes = INT64_MAX;  // of all files together
+    int64_t bytes = 0;               // of those that were opened
 };
 
 // What a tensor's bytes may refer to.
@@ -21,6 +23,7 @@ struct TensorSource {
     std::shared_ptr<const void> owner;  // keeps the proto's bytes alive; null: the tensor must own a copy
     std::filesystem::path folder;       // where external data may lie; empty: nowhere
     ExternalFiles* external = nullptr;
+    int64_t most_rank = kMostRank;
 };
 
 Tensor decode_tensor(const TensorProto& proto, const TensorSource& source);

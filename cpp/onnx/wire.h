@@ -19,12 +19,13 @@ class Cursor {
   public:
     // Messages inside messages: a subgraph adds three levels.
     static constexpr int kMaxDepth = 100;
-    // Memory for parsed structs. An empty message takes two bytes in a file and some hundred here, so without a limit a
-    // file could ask for a hundred times its size.
-    static constexpr int64_t kMaxStructBytes = int64_t{1} << 29;
+    // Memory for parsed structs: so much, and so many times the file's size. An empty message takes two bytes in a file
+    // and some hundred here; those of real models take about ten times theirs.
+    static constexpr int64_t kMostStructBytes = int64_t{64} << 20, kMostGrowth = 24;
 
     explicit Cursor(Bytes bytes) : begin_(bytes.data()), end_(begin_ + bytes.size()), at_(begin_), root_(&own_root_) {
         own_root_.begin = begin_;
+        own_root_.left = kMostStructBytes + kMostGrowth * static_cast<int64_t>(bytes.size());
     }
     Cursor(const Cursor&) = delete;
     Cursor& operator=(const Cursor&) = delete;
@@ -116,8 +117,8 @@ class Cursor {
     }
     template <class T>
     void message(const char* name, std::vector<T>& list) const {
-        root_->used += static_cast<int64_t>(sizeof(T));
-        if (root_->used > kMaxStructBytes) error("more messages than fit into ", kMaxStructBytes >> 20, " MiB");
+        root_->left -= static_cast<int64_t>(sizeof(T));
+        if (root_->left < 0) error("more messages than a model of its size has");
         const auto index = static_cast<int64_t>(list.size());
         message(name, list.emplace_back(), index);
     }
@@ -134,7 +135,7 @@ class Cursor {
     static constexpr uint64_t kMaxField = (uint64_t{1} << 29) - 1;
     struct Root {
         const std::byte* begin = nullptr;
-        int64_t used = 0;
+        int64_t left = 0;
     };
 
     Cursor(const Cursor& outer, const char* name, int64_t index)

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/held_memory.h"
 #include "graph/op.h"
 #include "kernels/kernels.h"
 #include "ops/epilogue.h"
@@ -123,6 +124,9 @@ PhaseAxis phase_axis(int64_t phase, int64_t in, int64_t out, int64_t kernel, int
     return axis;
 }
 
+// One for each combination of places that a stride has.
+constexpr int64_t kMostPhases = int64_t{1} << 16;
+
 struct Phase {
     std::array<PhaseAxis, kMaxSpatial> axes;
     int64_t taps = 0, places = 0;
@@ -136,6 +140,7 @@ struct Plan {
     int64_t in[kMaxSpatial] = {1, 1, 1}, out[kMaxSpatial] = {1, 1, 1}, kernel[kMaxSpatial] = {1, 1, 1};
     int64_t phases_along[kMaxSpatial] = {1, 1, 1};
     std::vector<Phase> phases;
+    HeldMemory offsets_memory;  // of the phases
     EpilogueProgram program;
     std::vector<float> zero;
     std::shared_ptr<const Tensor> packed;
@@ -202,6 +207,9 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     }
     constexpr int64_t kLargest = int64_t{1} << 31;
     if (product(x, 1, x.size()) >= kLargest) fail(ErrorKind::not_implemented, "an image of more than 2^31 elements");
+    int64_t phases = 1;
+    for (const int64_t some : plan.phases_along) phases = checked_mul(phases, some);
+    if (phases > kMostPhases) fail(ErrorKind::not_implemented, "strides that make ", phases, " phases");
     std::vector<PhaseAxis> along[kMaxSpatial];
     int64_t entries = 1;
     for (size_t i = 0; i < kMaxSpatial; ++i) {
@@ -213,6 +221,7 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
         entries = checked_mul(entries, most);
     }
     if (entries > (int64_t{1} << 27)) fail(ErrorKind::not_implemented, "a window of ", entries, " places in all");
+    plan.offsets_memory = HeldMemory(entries * static_cast<int64_t>(sizeof(int32_t)));
     const auto& table = kernels::kernels();
     for (const PhaseAxis& a : along[0])
         for (const PhaseAxis& b : along[1])

@@ -20,9 +20,10 @@ void infer_det(InferContext& ctx) {
 }
 
 // Destroys a.
-double determinant(std::vector<double>& a, size_t n) {
+double determinant(std::vector<double>& a, size_t n, const StopSignal* stop) {
     double det = 1;
     for (size_t i = 0; i < n; ++i) {
+        if (stop) stop->check();
         size_t pivot = i;
         for (size_t r = i + 1; r < n; ++r)
             if (std::fabs(a[r * n + i]) > std::fabs(a[pivot * n + i])) pivot = r;
@@ -50,7 +51,7 @@ void run_det(RunContext& ctx) {
             std::vector<double> a;
             for (int64_t b = begin; b < end; ++b) {
                 a.assign(x.as<T>() + b * n * n, x.as<T>() + (b + 1) * n * n);
-                ctx.output(0).as<T>()[b] = static_cast<T>(determinant(a, static_cast<size_t>(n)));
+                ctx.output(0).as<T>()[b] = static_cast<T>(determinant(a, static_cast<size_t>(n), ctx.parallel().stop));
             }
         });
     });

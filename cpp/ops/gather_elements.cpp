@@ -72,7 +72,7 @@ void run_gather_elements(RunContext& ctx) {
                     [&](int64_t begin, int64_t end) {
                         if (x.dtype == DType::string) {
                             for_places(indices, x.shape, axis, begin, end, [&](int64_t position, int64_t place) {
-                                y.as<std::string>()[position] = x.as<std::string>()[place];
+                                copy_text(x.as<std::string>()[place], y.as<std::string>()[position]);
                             });
                             return;
                         }

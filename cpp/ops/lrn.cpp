@@ -56,6 +56,7 @@ void run_first(const Parallel& parallel, const ChannelView& view, const Window& 
                     [&](int64_t begin, int64_t end) {
                         float sum[kBlock], square[kBlock];
                         for (int64_t r = begin; r < end; ++r) {
+                            if (parallel.stop) parallel.stop->check();
                             const int64_t c = r % view.channels, base = (r - c) * view.positions;
                             const int64_t first = std::max<int64_t>(0, c - w.before),
                                           last = std::min(view.channels - 1, c + w.after);
@@ -83,6 +84,7 @@ void run_last(const Parallel& parallel, const ChannelView& view, const Window& w
         for (int64_t r = begin; r < end; ++r) {
             const float* row = x + r * channels;
             for (int64_t c = 0; c < channels; c += kBlock) {
+                if (parallel.stop) parallel.stop->check();
                 const int64_t width = std::min(kBlock, channels - c);
                 std::fill_n(sum, width, 0.0f);
                 const int64_t first = std::max<int64_t>(-w.before, -(c + width)),

@@ -100,6 +100,8 @@ ValueId columns(const Graph& graph, Patch& patch, ValueId value, int64_t begin, 
         return patch.node("Slice",
                           {value, patch.constant_ints({begin}), patch.constant_ints({end}), patch.constant_ints({-1})});
     Shape shape = constant->shape;
+    require(!shape.empty() && end <= shape.back(), "weights or bias of shape ", shape_text(shape), " have no ", end,
+            " columns");
     const int64_t width = shape.back(), rows = width ? constant->count() / width : 0;
     shape.back() = end - begin;
     Tensor out = Tensor::allocate(constant->dtype, shape);

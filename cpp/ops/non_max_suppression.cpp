@@ -96,17 +96,19 @@ void run_nms(RunContext& ctx) {
     const float score_threshold = least ? static_cast<float>(double_at(*least, 0)) : 0.0f;
     const bool centred = ctx.attributes.i("center_point_box", 0) == 1;
 
-    std::vector<std::vector<int64_t>> kept(static_cast<size_t>(batch * classes));
-    if (limit > 0) {
-        std::vector<std::vector<Box>> prepared(static_cast<size_t>(batch));
-        for (int64_t b = 0; b < batch; ++b)
-            for (int64_t i = 0; i < n; ++i)
-                prepared[static_cast<size_t>(b)].push_back(box_of(boxes.as<float>() + (b * n + i) * 4, centred));
-        parallel_for(ctx.parallel(), batch * classes, [&](int64_t task) {
-            suppress(prepared[static_cast<size_t>(task / classes)], scores.as<float>() + task * n, limit, threshold,
-                     least ? &score_threshold : nullptr, kept[static_cast<size_t>(task)]);
-        });
+    if (limit == 0) {
+        ctx.allocate(0, DType::i64, {0, 3});
+        return;
     }
+    std::vector<std::vector<int64_t>> kept(static_cast<size_t>(batch * classes));
+    std::vector<std::vector<Box>> prepared(static_cast<size_t>(batch));
+    for (int64_t b = 0; b < batch; ++b)
+        for (int64_t i = 0; i < n; ++i)
+            prepared[static_cast<size_t>(b)].push_back(box_of(boxes.as<float>() + (b * n + i) * 4, centred));
+    parallel_for(ctx.parallel(), batch * classes, [&](int64_t task) {
+        suppress(prepared[static_cast<size_t>(task / classes)], scores.as<float>() + task * n, limit, threshold,
+                 least ? &score_threshold : nullptr, kept[static_cast<size_t>(task)]);
+    });
     int64_t count = 0;
     for (const auto& list : kept) count += static_cast<int64_t>(list.size());
     int64_t* to = ctx.allocate(0, DType::i64, {count, 3}).as<int64_t>();

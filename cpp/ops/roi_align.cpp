@@ -50,6 +50,9 @@ Sample sample(float y, float x, int64_t height, int64_t width) {
     return s;
 }
 
+// Samples whose places are worked out together.
+constexpr int64_t kMostSamples = 1024;
+
 void run(RunContext& ctx) {
     const Tensor &x = ctx.input(0), &rois = ctx.input(1), &batch = ctx.input(2);
     Tensor& out = ctx.output(0);
@@ -99,33 +102,35 @@ void run(RunContext& ctx) {
         for (int64_t i = begin; i < end; ++i) {
             const int64_t roi = i / (out_h * out_w), py = i / out_w % out_h, px = i % out_w;
             const Box& b = boxes[static_cast<size_t>(roi)];
-            samples.clear();
-            for (int64_t sy = 0; sy < b.grid_h; ++sy)
-                for (int64_t sx = 0; sx < b.grid_w; ++sx)
-                    samples.push_back(sample(b.y + (static_cast<float>(py) +
-                                                    (static_cast<float>(sy) + 0.5f) / static_cast<float>(b.grid_h)) *
-                                                       b.bin_h,
-                                             b.x + (static_cast<float>(px) +
-                                                    (static_cast<float>(sx) + 0.5f) / static_cast<float>(b.grid_w)) *
-                                                       b.bin_w,
-                                             height, width));
-            for (int64_t c = 0; c < channels; ++c) {
-                const float* from = x.as<float>() + (b.image * channels + c) * height * width;
-                float value = 0;
-                bool first = true;
-                for (const Sample& s : samples) {
-                    const float parts[4] = {s.weight[0] * from[s.at[0]], s.weight[1] * from[s.at[1]],
-                                            s.weight[2] * from[s.at[2]], s.weight[3] * from[s.at[3]]};
-                    if (!max) {
-                        value += parts[0] + parts[1] + parts[2] + parts[3];
-                        continue;
-                    }
-                    const float most = std::max(std::max(parts[0], parts[1]), std::max(parts[2], parts[3]));
-                    value = first ? most : std::max(value, most);
-                    first = false;
+            const int64_t total = b.grid_h * b.grid_w;
+            for (int64_t done = 0; done == 0 || done < total; done += kMostSamples) {
+                samples.clear();
+                for (int64_t s = done; s < std::min(total, done + kMostSamples); ++s) {
+                    const auto sy = static_cast<float>(s / b.grid_w), sx = static_cast<float>(s % b.grid_w);
+                    samples.push_back(
+                        sample(b.y + (static_cast<float>(py) + (sy + 0.5f) / static_cast<float>(b.grid_h)) * b.bin_h,
+                               b.x + (static_cast<float>(px) + (sx + 0.5f) / static_cast<float>(b.grid_w)) * b.bin_w,
+                               height, width));
                 }
-                if (!max && !samples.empty()) value /= static_cast<float>(samples.size());
-                out.as<float>()[((roi * channels + c) * out_h + py) * out_w + px] = value;
+                for (int64_t c = 0; c < channels; ++c) {
+                    const float* from = x.as<float>() + (b.image * channels + c) * height * width;
+                    float& place = out.as<float>()[((roi * channels + c) * out_h + py) * out_w + px];
+                    float value = done ? place : 0;
+                    bool first = done == 0;
+                    for (const Sample& s : samples) {
+                        const float parts[4] = {s.weight[0] * from[s.at[0]], s.weight[1] * from[s.at[1]],
+                                                s.weight[2] * from[s.at[2]], s.weight[3] * from[s.at[3]]};
+                        if (!max) {
+                            value += parts[0] + parts[1] + parts[2] + parts[3];
+                            continue;
+                        }
+                        const float most = std::max(std::max(parts[0], parts[1]), std::max(parts[2], parts[3]));
+                        value = first ? most : std::max(value, most);
+                        first = false;
+                    }
+                    place = value;
+                    if (!max && total > 0 && done + kMostSamples >= total) place /= static_cast<float>(total);
+                }
             }
         }
     });

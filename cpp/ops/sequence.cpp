@@ -2,6 +2,7 @@
 // (11), SplitToSequence (11, 24), ConcatFromSequence (11) and SequenceMap (17).
 #include <algorithm>
 
+#include "base/held_memory.h"
 #include "ops/shared/body.h"
 #include "ops/shared/facts.h"
 #include "ops/shared/join.h"
@@ -123,6 +124,11 @@ void run_length(RunContext& ctx) {
 
 void infer_split(InferContext& ctx) {
     const Fact& data = tensor_input(ctx, 0);
+    if (ctx.has_input(1)) {
+        const DType split = tensor_input(ctx, 1).dtype;
+        require(split == DType::i64 || split == DType::i32 || split == DType::undefined, "split is ", dtype_name(split),
+                ", expected int32 or int64");
+    }
     Fact part = Fact::unranked(data.dtype);
     if (data.ranked) {
         const auto axis = static_cast<size_t>(normal_axis(ctx.attributes.i("axis", 0), data.rank()));
@@ -139,6 +145,7 @@ void run_split(RunContext& ctx) {
     const int64_t size = x.shape[static_cast<size_t>(axis)];
     Shape sizes;
     bool drop = false;
+    const HeldMemory list(checked_mul(size, static_cast<int64_t>(sizeof(int64_t))));
     if (!ctx.has_input(1)) {
         sizes.resize(static_cast<size_t>(size), 1);
         drop = ctx.attributes.i("keepdims", 1) == 0;

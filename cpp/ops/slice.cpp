@@ -83,7 +83,7 @@ void infer_slice(InferContext& ctx) {
     const Operands o = operands_of(ctx);
     if (!data.ranked) return ctx.output_unranked(0, data.dtype);
     if (!o.starts || !o.ends || (o.has_axes && (!o.axes || !o.axes->all_known())))
-        return ctx.output(0, data.dtype, unknown_shape(data.rank()));
+        return data.rank() ? ctx.output(0, data.dtype, unknown_shape(data.rank())) : ctx.output_unranked(0, data.dtype);
     const size_t count = o.starts->values.size();
     require(o.ends->values.size() == count, "starts has ", count, " values, ends has ", o.ends->values.size());
     require(!o.axes || o.axes->values.size() == count, "axes and starts differ in length");
@@ -150,7 +150,7 @@ void run_slice(RunContext& ctx) {
     Shape from = strides;
     int64_t first = 0;
     for (size_t i = 0; i < starts.size(); ++i) {
-        const auto axis = static_cast<size_t>(axes.empty() ? static_cast<int64_t>(i) : normal_axis(axes[i], x.rank()));
+        const auto axis = static_cast<size_t>(normal_axis(axes.empty() ? static_cast<int64_t>(i) : axes[i], x.rank()));
         const Cut cut = cut_axis(x.shape[axis], starts[i], ends[i], steps.empty() ? 1 : steps[i]);
         if (cut.size == 0) return;
         first += cut.first * strides[axis];

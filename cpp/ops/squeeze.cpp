@@ -26,6 +26,8 @@ void infer_squeeze(InferContext& ctx) {
     } else if (!axes->all_known()) {
         const int64_t rank = data.rank() - static_cast<int64_t>(axes->values.size());
         require(rank >= 0, "more axes than the input's rank ", data.rank());
+        // A scalar's shape is known, but not yet whether all axes have size 1: the step has to look.
+        if (rank == 0) return ctx.output_unranked(0, data.dtype);
         return ctx.output(0, data.dtype, unknown_shape(rank));
     } else {
         const Shape normal = normal_axes(axes->values, data.rank());

@@ -81,7 +81,11 @@ void run_concat(RunContext& ctx) {
         return full;
     };
     const Tensor a = spread(ctx.input(0)), b = spread(ctx.input(1));
-    for (int64_t i = 0; i < count; ++i) y.as<std::string>()[i] = a.as<std::string>()[i] + b.as<std::string>()[i];
+    for (int64_t i = 0; i < count; ++i) {
+        const std::string &left = a.as<std::string>()[i], &right = b.as<std::string>()[i];
+        count_text(left.size() + right.size());
+        y.as<std::string>()[i] = left + right;
+    }
 }
 
 // ---- StringSplit ---------------------------------------------------------------------------------------------------

@@ -119,9 +119,12 @@ void run(RunContext& ctx) {
     std::string* to = y.as<std::string>();
     for (const Tokens& tokens : all) {
         if (mark) *to++ = "\x02";
-        for (std::string_view token : tokens) *to++ = token;
+        for (std::string_view token : tokens) {
+            count_text(token.size());
+            *to++ = token;
+        }
         if (mark) *to++ = "\x03";
-        for (size_t i = tokens.size(); i < longest; ++i) *to++ = pad;
+        for (size_t i = tokens.size(); i < longest; ++i) copy_text(pad, *to++);
     }
 }
 

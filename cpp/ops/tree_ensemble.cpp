@@ -60,13 +60,13 @@ struct State {
 template <class T>
 std::shared_ptr<const Walk<T>> make_walk(const ForestPlan& plan, PostTransform transform, ClassLabels labels) {
     auto walk = std::make_shared<Walk<T>>(Walk<T>{Forest<T>(plan), transform, std::move(labels)});
-    std::vector<uint8_t> used(static_cast<size_t>(plan.targets), 0);
+    bool used[2] = {false, false};  // of two targets
     for (const auto& leaf : plan.leaves)
         for (const auto& weight : leaf) {
-            used[static_cast<size_t>(weight.target)] = 1;
+            if (weight.target < 2) used[weight.target] = true;
             if (weight.value < 0) walk->all_positive = false;
         }
-    walk->one_score = plan.targets == 2 && std::count(used.begin(), used.end(), uint8_t(1)) == 1;
+    walk->one_score = plan.targets == 2 && used[0] != used[1];
     return walk;
 }
 

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/half.h"
+#include "base/held_memory.h"
 #include "ops/shared/copy.h"
 #include "ops/shared/facts.h"
 
@@ -58,6 +59,7 @@ using OrderSlices = int (*)(const Tensor& x, const Slices& slices, int64_t a, in
 void unique(RunContext& ctx, const Slices& slices, OrderSlices order_of) {
     const Tensor& x = ctx.input(0);
     const auto compare = [&](int64_t a, int64_t b) { return order_of(x, slices, a, b); };
+    const HeldMemory lists(checked_mul(slices.count, 6 * static_cast<int64_t>(sizeof(int64_t))));
     std::vector<int64_t> by_value(static_cast<size_t>(slices.count));
     std::iota(by_value.begin(), by_value.end(), 0);
     std::stable_sort(by_value.begin(), by_value.end(), [&](int64_t a, int64_t b) { return compare(a, b) < 0; });
@@ -85,7 +87,7 @@ void unique(RunContext& ctx, const Slices& slices, OrderSlices order_of) {
         shape[static_cast<size_t>(normal_axis(ctx.attributes.i("axis", 0), x.rank()))] = found;
     }
     Tensor& y = ctx.allocate(0, x.dtype, shape);
-    for (int64_t o = 0; o < slices.outer; ++o)
+    for (int64_t o = 0; o < slices.outer && slices.inner > 0; ++o)
         for (int64_t u = 0; u < found; ++u) {
             const int64_t from = first[static_cast<size_t>(groups[static_cast<size_t>(u)])];
             copy_run(x.dtype, slices.inner, element(x.data, x.dtype, (o * slices.count + from) * slices.inner),

@@ -55,10 +55,12 @@ struct Wide {
 };
 template <class T>
 void scalar_where_row(const void*, size_t n, const void* const* in, const size_t* step, void* out) {
-    for (size_t i = 0; i < n; ++i)
-        static_cast<T*>(out)[i] = static_cast<const uint8_t*>(in[0])[i * step[0]]
-                                      ? static_cast<const T*>(in[1])[i * step[1]]
-                                      : static_cast<const T*>(in[2])[i * step[2]];
+    for (size_t i = 0; i < n; ++i) {
+        const T& chosen = static_cast<const uint8_t*>(in[0])[i * step[0]] ? static_cast<const T*>(in[1])[i * step[1]]
+                                                                          : static_cast<const T*>(in[2])[i * step[2]];
+        if constexpr (std::is_same_v<T, std::string>) copy_text(chosen, static_cast<T*>(out)[i]);
+        else static_cast<T*>(out)[i] = chosen;
+    }
 }
 
 void run_where(RunContext& ctx) {

@@ -9,6 +9,8 @@ namespace {
 
 constexpr int64_t kAlign = 64;
 
+int64_t aligned(int64_t bytes) { return checked_add(bytes, kAlign - 1) / kAlign * kAlign; }
+
 // Puts buffers, in the order given, into the lowest gap between those already placed that live at the same time.
 int64_t place_in_order(const std::vector<Lifetime>& lifetimes, const std::vector<size_t>& order,
                        std::vector<int64_t>& offsets) {
@@ -17,19 +19,19 @@ int64_t place_in_order(const std::vector<Lifetime>& lifetimes, const std::vector
     int64_t total = 0;
     for (size_t i : order) {
         const Lifetime& mine = lifetimes[i];
-        const int64_t bytes = (mine.bytes + kAlign - 1) / kAlign * kAlign;
+        const int64_t bytes = aligned(mine.bytes);
         int64_t candidate = 0;
         for (size_t j : by_offset) {
             const Lifetime& other = lifetimes[j];
             if (other.last < mine.first || mine.last < other.first) continue;
-            if (offsets[j] >= candidate + bytes) break;
-            candidate = std::max(candidate, offsets[j] + (other.bytes + kAlign - 1) / kAlign * kAlign);
+            if (offsets[j] >= checked_add(candidate, bytes)) break;
+            candidate = std::max(candidate, checked_add(offsets[j], aligned(other.bytes)));
         }
         offsets[i] = candidate;
         const auto at = std::upper_bound(by_offset.begin(), by_offset.end(), candidate,
                                          [&](int64_t value, size_t j) { return value < offsets[j]; });
         by_offset.insert(at, i);
-        total = std::max(total, candidate + bytes);
+        total = std::max(total, checked_add(candidate, bytes));
     }
     return total;
 }

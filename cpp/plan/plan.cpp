@@ -38,6 +38,12 @@ class Planner {
         while (root_[static_cast<size_t>(v)] != v) v = root_[static_cast<size_t>(v)];
         return v;
     }
+    // A view of more or fewer elements than there are: the step itself finds out what is wrong.
+    bool changes_count(const Node& n) const {
+        const ValueId in = n.inputs[0], out = n.outputs[0];
+        return in != kNoValue && out != kNoValue && fact(in).is_static() && fact(out).is_static() &&
+               element_count(fact(in).shape) != element_count(fact(out).shape);
+    }
     bool is_dynamic(ValueId v) const { return dynamic_[static_cast<size_t>(v)]; }
 
     void choose_steps() {
@@ -57,7 +63,7 @@ class Planner {
             step.node = id;
             step.op = n.op;
             if (!n.op->run) fail(ErrorKind::not_implemented, node_text(n), ": this form of the operator cannot be run");
-            const bool planned = !(n.op->flags & kDynamic) &&
+            const bool planned = !(n.op->flags & kDynamic) && !(n.op->flags & kView && changes_count(n)) &&
                                  std::all_of(n.inputs.begin(), n.inputs.end(),
                                              [&](ValueId v) { return v == kNoValue || !is_dynamic(v); }) &&
                                  std::all_of(n.outputs.begin(), n.outputs.end(),
@@ -200,7 +206,7 @@ class Planner {
             if (plan_.steps[s].scratch)
                 lifetimes.push_back(
                     {static_cast<int32_t>(s), static_cast<int32_t>(s), static_cast<int64_t>(plan_.steps[s].scratch)});
-        for (const Lifetime& l : lifetimes) plan_.unshared_bytes += l.bytes;
+        for (const Lifetime& l : lifetimes) plan_.unshared_bytes = checked_add(plan_.unshared_bytes, l.bytes);
         std::vector<int64_t> offsets;
         plan_.arena_bytes = place_lifetimes(lifetimes, offsets);
         for (size_t i = 0; i < values; ++i) place(owners[i]).offset = offsets[i];

@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
+#include <new>
+#include <stdexcept>
 
 #include "base/mapped_file.h"
 #include "graph/infer.h"
@@ -35,21 +37,48 @@ Fact signature_fact(const Value& v) {
     return f;
 }
 
+// Who asks for a value's memory.
+std::string maker_text(const Graph& graph, ValueId value) {
+    if (value == kNoValue || graph.value(value).producer == kNoNode) return "intermediate values";
+    return node_text(graph.node(graph.value(value).producer));
+}
+
+ValueId largest_in_arena(const Plan& plan) {
+    ValueId found = kNoValue;
+    int64_t most = -1;
+    for (size_t v = 0; v < plan.places.size(); ++v) {
+        if (plan.places[v].kind != Place::Kind::arena || !plan.facts[v].is_static()) continue;
+        const int64_t count = element_count(plan.facts[v].shape);
+        if (count <= most) continue;
+        most = count;
+        found = static_cast<ValueId>(v);
+    }
+    return found;
+}
+
 }  // namespace
 
 // Memory for one run at a time, as large as the largest plan that used it.
 struct Program::Arena {
+    std::shared_ptr<MemoryAccount> memory;
     std::byte* base = nullptr;
     size_t capacity = 0;
-    ~Arena() { std::free(base); }
-    void reserve(size_t bytes) {
-        if (bytes <= capacity) return;
+    explicit Arena(MemoryAccount& account) : memory(account.shared_from_this()) {}
+    ~Arena() { release(); }
+    void release() noexcept {
         std::free(base);
+        memory->give(static_cast<int64_t>(capacity));
         base = nullptr;
         capacity = 0;
+    }
+    void reserve(size_t bytes) {
+        if (bytes <= capacity) return;
+        release();
         const size_t align = bytes >= kHugePage ? kHugePage : 64;
         const size_t rounded = (bytes + align - 1) / align * align;
+        memory->take(static_cast<int64_t>(rounded));
         base = static_cast<std::byte*>(std::aligned_alloc(align, rounded));
+        if (!base) memory->give(static_cast<int64_t>(rounded));
         if (!base) fail(ErrorKind::runtime, "no memory for an arena of ", rounded, " bytes");
         if (align == kHugePage) madvise(base, rounded, MADV_HUGEPAGE);
         capacity = rounded;
@@ -107,6 +136,7 @@ Program::~Program() = default;
 
 std::shared_ptr<Program::Cached> Program::cached(std::span<const Value> inputs) {
     std::string key = signature_of(inputs);
+    const MemoryAccount::Scope counted(&cache_->memory());  // plans and weights outlive the run that asks for them
     std::lock_guard lock(mutex_);
     for (auto it = plans_.begin(); it != plans_.end(); ++it) {
         if (it->first != key) continue;
@@ -128,7 +158,15 @@ std::shared_ptr<Program::Cached> Program::cached(std::span<const Value> inputs) 
         };
     release_weights_ = false;
     auto fresh = std::make_shared<Cached>();
-    fresh->plan = make_plan(*graph_, facts, plan_options(), packed_only);
+    try {
+        fresh->plan = make_plan(*graph_, facts, plan_options(), packed_only);
+    } catch (const Error& e) {
+        // Perhaps what is kept for other inputs is in the way.
+        if (e.kind() != ErrorKind::runtime || (plans_.empty() && idle_arenas_.empty())) throw;
+        plans_.clear();
+        idle_arenas_.clear();
+        fresh->plan = make_plan(*graph_, facts, plan_options(), packed_only);
+    }
     cache_->forget_rebuilt();
     plans_.emplace_front(std::move(key), fresh);
     if (plans_.size() > kMostPlans) plans_.pop_back();
@@ -141,6 +179,7 @@ std::shared_ptr<const Plan> Program::plan_for(std::span<const Value> inputs) {
 }
 
 std::shared_ptr<const Plan> Program::plan_for(std::span<const Fact> inputs) {
+    const MemoryAccount::Scope counted(&cache_->memory());
     std::lock_guard lock(mutex_);  // a first run may be taking elements away from constants
     std::shared_ptr<const Plan> plan = make_plan(*graph_, inputs, plan_options());
     cache_->forget_rebuilt();
@@ -162,15 +201,24 @@ std::unique_ptr<Program::Frame> Program::take_frame(Cached& cached) {
         }
     }
     if (!frame) frame = std::make_unique<Frame>();
-    if (!arena) arena = std::make_unique<Arena>();
-    arena->reserve(static_cast<size_t>(cached.plan->arena_bytes));
+    if (!arena) arena = std::make_unique<Arena>(cache_->memory());
+    try {
+        arena->reserve(static_cast<size_t>(cached.plan->arena_bytes));
+    } catch (Error& e) {
+        e.add_context(maker_text(*graph_, largest_in_arena(*cached.plan)));
+        throw;
+    }
     frame->arena = std::move(arena);
     if (frame->values.empty() || frame->bound != frame->arena->base) bind(*frame, *cached.plan);
     return frame;
 }
 
-void Program::give_frame(Cached& cached, std::unique_ptr<Frame> frame) {
+void Program::give_frame(Cached& cached, std::unique_ptr<Frame> frame, bool failed) {
     std::lock_guard lock(mutex_);
+    if (failed) {  // perhaps for want of memory: the next run finds more
+        idle_arenas_.clear();
+        return;
+    }
     idle_arenas_.push_back(std::move(frame->arena));
     cached.idle.push_back(std::move(frame));
 }
@@ -227,14 +275,6 @@ std::vector<const Shape*> shapes_of(const std::vector<Value*>& values) {
     return shapes;
 }
 
-void check_stop(const RunScope& scope) {
-    if (scope.terminate && scope.terminate->load(std::memory_order_relaxed))
-        fail(ErrorKind::cancelled, "the run was stopped by its caller");
-    if (scope.deadline != std::chrono::steady_clock::time_point::max() &&
-        std::chrono::steady_clock::now() > scope.deadline)
-        fail(ErrorKind::cancelled, "the run took longer than its time limit");
-}
-
 }  // namespace
 
 void Program::run_step(const Step& step, Frame& frame, const RunScope& scope) {
@@ -273,18 +313,19 @@ void Program::run_step(const Step& step, Frame& frame, const RunScope& scope) {
 
 std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope,
                                 std::span<const Tensor> destinations) {
-    check_stop(scope);  // a loop's body may have no step
+    scope.stop.check();  // a loop's body may have no step
     const Graph& graph = *graph_;
     const std::shared_ptr<Cached> plan_entry = cached(inputs);
     const Plan& plan = *plan_entry->plan;
     if (scope.pool && plan_entry->splits.load(std::memory_order_relaxed)) scope.pool->wake();
     std::unique_ptr<Frame> frame = take_frame(*plan_entry);
-    // Whatever happens, the memory is there for the next run.
+    // The memory is there for the next run.
     struct Return {
         Program& program;
         Cached& cached;
         std::unique_ptr<Frame>& frame;
-        ~Return() { program.give_frame(cached, std::move(frame)); }
+        const int exceptions = std::uncaught_exceptions();
+        ~Return() { program.give_frame(cached, std::move(frame), std::uncaught_exceptions() > exceptions); }
     } give_back{*this, *plan_entry, frame};
 
     std::vector<Value>& values = frame->values;
@@ -297,7 +338,14 @@ std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope
         const bool given = i < destinations.size() && destinations[i].defined();
         if (given) outputs[i] = destinations[i];
         if (!given && plan.copy_output[i]) continue;
-        if (!given) outputs[i] = Tensor::allocate(fact.dtype, fact.shape);
+        if (!given) {
+            try {
+                outputs[i] = Tensor::allocate(fact.dtype, fact.shape);
+            } catch (Error& e) {
+                e.add_context(maker_text(graph, graph.outputs[i].value));
+                throw;
+            }
+        }
         if (given && fact.is_static() && (outputs[i].dtype != fact.dtype || !(outputs[i].shape == fact.shape)))
             fail(ErrorKind::invalid_argument, "output '", graph.outputs[i].name, "' is ", dtype_name(fact.dtype), " ",
                  shape_text(fact.shape), "; the memory given for it is ", dtype_name(outputs[i].dtype), " ",
@@ -308,13 +356,17 @@ std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope
             values[v].tensor.data = outputs[static_cast<size_t>(plan.places[v].offset)].data;
 
     for (const Step& step : plan.steps) {
-        check_stop(scope);
+        scope.stop.check();
         const double start = scope.profiler ? scope.profiler->now_us() : 0;
         try {
             run_step(step, *frame, scope);
         } catch (Error& e) {
             e.add_context(node_text(graph.node(step.node)));
             throw;
+        } catch (const std::bad_alloc&) {
+            fail(ErrorKind::runtime, node_text(graph.node(step.node)), ": no memory is left");
+        } catch (const std::length_error&) {  // a list longer than any can be
+            fail(ErrorKind::runtime, node_text(graph.node(step.node)), ": no memory is left");
         }
         if (!scope.profiler || step.kind == Step::Kind::view) continue;
         const double end = scope.profiler->now_us();

@@ -1,7 +1,6 @@
 // A lowered graph ready to run: plans by signature, packed weights, arenas. Subgraphs are Programs of their own.
 #pragma once
 #include <atomic>
-#include <chrono>
 #include <functional>
 #include <list>
 #include <map>
@@ -11,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/memory.h"
 #include "graph/graph.h"
 #include "plan/plan.h"
 #include "runtime/profiler.h"
@@ -23,20 +23,22 @@ struct RunScope {
     Parallel parallel;
     ThreadPool::Scope* pool = nullptr;  // behind `parallel`
     Profiler* profiler = nullptr;
-    int64_t run = 0;                               // the profiler's number of this run
-    int depth = 0;                                 // of subgraphs: 0 in the model's own graph
-    const std::atomic<bool>* terminate = nullptr;  // set by another thread to stop the run
-    std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+    int64_t run = 0;  // the profiler's number of this run
+    int depth = 0;    // of subgraphs: 0 in the model's own graph
+    StopSignal stop;
 };
 
 // The packed weights of a model's graph and its subgraphs. Thread-safe.
 class WeightCache : public PackCache {
   public:
     // `rebuild` makes the lowered graph anew, with the same value ids: where elements are read that were freed.
-    explicit WeightCache(std::function<std::shared_ptr<const Graph>()> rebuild) : rebuild_(std::move(rebuild)) {}
+    // What is packed counts on `memory`.
+    WeightCache(std::function<std::shared_ptr<const Graph>()> rebuild, std::shared_ptr<MemoryAccount> memory)
+        : rebuild_(std::move(rebuild)), memory_(std::move(memory)) {}
     std::shared_ptr<const void> get(const std::shared_ptr<const Tensor>& constant, const std::string& kind,
                                     const std::function<std::shared_ptr<const void>()>& make) override;
     std::shared_ptr<const Tensor> restore(ValueId constant) override;
+    MemoryAccount& memory() const { return *memory_; }
     // Between two plans: restored elements that no plan holds go.
     void forget_rebuilt();
 
@@ -48,6 +50,7 @@ class WeightCache : public PackCache {
     std::mutex mutex_, restore_mutex_;
     std::map<std::pair<const Tensor*, std::string>, Entry> packed_;
     std::function<std::shared_ptr<const Graph>()> rebuild_;
+    std::shared_ptr<MemoryAccount> memory_;
     std::shared_ptr<const Graph> rebuilt_;
 };
 
@@ -72,7 +75,7 @@ class Program {
     struct Cached;  // a plan with its idle frames
     std::shared_ptr<Cached> cached(std::span<const Value> inputs);
     std::unique_ptr<Frame> take_frame(Cached& cached);
-    void give_frame(Cached& cached, std::unique_ptr<Frame> frame);
+    void give_frame(Cached& cached, std::unique_ptr<Frame> frame, bool failed);
     void bind(Frame& frame, const Plan& plan) const;
     void run_step(const Step& step, Frame& frame, const RunScope& scope);
 

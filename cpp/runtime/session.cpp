@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <new>
+#include <stdexcept>
 
 #include "graph/build.h"
 #include "graph/infer.h"
@@ -91,6 +92,8 @@ auto in_context(const char* doing, const std::string& model, const Fn& fn) {
         throw;
     } catch (const std::bad_alloc&) {
         fail(ErrorKind::runtime, doing, ' ', model, ": no memory is left");
+    } catch (const std::length_error&) {  // a list longer than any can be
+        fail(ErrorKind::runtime, doing, ' ', model, ": no memory is left");
     }
 }
 
@@ -98,18 +101,25 @@ auto in_context(const char* doing, const std::string& model, const Fn& fn) {
 
 Session::Session(const std::filesystem::path& path, const SessionOptions& options)
     : options_(options), origin_(options.title.empty() ? path.string() : options.title) {
-    in_context("loading", origin_, [&] { load(onnx::read_model(path)); });
+    in_context("loading", origin_, [&] { load([&] { return onnx::read_model(path, options_.limits); }); });
 }
 
 Session::Session(onnx::Bytes bytes, std::shared_ptr<const void> owner, const SessionOptions& options)
     : options_(options), origin_(options.title.empty() ? "model bytes" : options.title) {
-    in_context("loading", origin_, [&] { load(onnx::read_model(bytes, std::move(owner))); });
+    in_context("loading", origin_, [&] {
+        load([&] { return onnx::read_model(bytes, std::move(owner), {}, "model bytes", options_.limits); });
+    });
 }
 
 Session::Session(const Session& other, std::set<std::string> fed)
-    : options_(other.options_), origin_(other.origin_), fed_(std::move(fed)), profiler_(other.profiler_), custom_(other.custom_) {
+    : options_(other.options_),
+      origin_(other.origin_),
+      fed_(std::move(fed)),
+      profiler_(other.profiler_),
+      custom_(other.custom_),
+      memory_(other.memory_) {
     options_.optimized_model.clear();
-    in_context("loading", origin_, [&] { load(other.model_); });
+    in_context("loading", origin_, [&] { load([&] { return other.model_; }); });
 }
 
 void Session::read_info() {
@@ -126,7 +136,7 @@ void Session::read_info() {
     for (const auto& [key, value] : proto.metadata) info_.metadata.emplace_back(key, value);
 }
 
-void Session::load(const std::shared_ptr<const onnx::Model>& model) {
+void Session::load(const std::function<std::shared_ptr<const onnx::Model>()>& read) {
     check_isa();
     constexpr int kMostThreads = 1024;
     if (options_.threads > kMostThreads)
@@ -135,8 +145,15 @@ void Session::load(const std::shared_ptr<const onnx::Model>& model) {
     for (const auto* sizes : {&options_.dimensions, &options_.denotations})
         for (const auto& [name, size] : *sizes)
             if (size < 0) fail(ErrorKind::invalid_argument, "the dimension '", name, "' is given the size ", size);
+    const Limits& limits = options_.limits;
+    if (limits.rank > kMostRank || options_.memory_limit < 0 ||
+        std::min({limits.model_bytes, limits.nodes, limits.nesting, limits.rank}) < 0)
+        fail(ErrorKind::invalid_argument, "limits must not be negative, and max_rank is at most ", kMostRank);
     threads_ = options_.threads > 0 ? options_.threads : available_cpus();
-    model_ = model;
+    if (!memory_)
+        memory_ = std::make_shared<MemoryAccount>(options_.memory_limit ? options_.memory_limit : available_memory());
+    const MemoryAccount::Scope counted(memory_.get());
+    model_ = read();
     read_info();
     std::unique_ptr<Graph> graph = build(false);
     std::vector<Fact> in_facts, out_facts;
@@ -148,7 +165,7 @@ void Session::load(const std::shared_ptr<const onnx::Model>& model) {
         out_facts.push_back(declared.dtype != DType::undefined && better ? declared : inferred);
     }
     inputs_ = port_infos(*graph, graph->inputs, in_facts);
-    overridable_ = overridable_ports(*graph, model->proto);
+    overridable_ = overridable_ports(*graph, model_->proto);
     outputs_ = port_infos(*graph, graph->outputs, out_facts);
 
     optimize(*graph, true);
@@ -193,7 +210,7 @@ std::unique_ptr<Program> Session::make_program(std::shared_ptr<Graph> graph, boo
         return std::shared_ptr<const Graph>(std::move(again));
     };
     return std::make_unique<Program>(std::move(graph), threads_, options_.exact,
-                                     std::make_shared<WeightCache>(rebuild));
+                                     std::make_shared<WeightCache>(rebuild, memory_));
 }
 
 const PortInfo* Session::find_input(std::string_view name, size_t hint) const {
@@ -230,6 +247,8 @@ void Session::check_feed(const PortInfo& port, const Value& value) const {
     if (value.kind != Value::Kind::tensor) return;
     const Tensor& t = value.tensor;
     if (t.dtype != port.fact.dtype) refuse("wrong element type");
+    if (t.rank() > options_.limits.rank)
+        refuse(cat("more than ", options_.limits.rank, " dimensions (option max_rank)"));
     if (!port.fact.ranked) return;
     if (port.fact.shape.empty() && t.count() == 1) return;  // any tensor of one element is taken for a scalar
     if (t.shape.size() != port.fact.shape.size()) refuse("wrong rank");
@@ -255,6 +274,7 @@ Program& Session::program_for(const std::vector<Value>& inputs) {
     if (consistent) return *program_;
     std::lock_guard lock(mutex_);
     if (!unnamed_program_) {
+        const MemoryAccount::Scope counted(memory_.get());
         std::unique_ptr<Graph> graph = build(true);
         optimize(*graph, false);
         unnamed_program_ = make_program(std::move(graph), true);
@@ -270,6 +290,12 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
         for (const auto& feed : feeds)
             if (feed.first == port.name) fed.insert(port.name);
     if (!fed.empty()) return with_inputs(std::move(fed)).run(feeds, wanted, options, destinations);
+    // What the caller gets is no longer the session's.
+    struct RunMemory {
+        std::shared_ptr<MemoryAccount> account;
+        ~RunMemory() { account->close(); }
+    } run_memory{std::make_shared<MemoryAccount>(memory_)};
+    const MemoryAccount::Scope counted(run_memory.account.get());
     return in_context("running", origin_, [&] {
         std::vector<Value> inputs(inputs_.size());
         std::vector<char> given(inputs_.size(), 0);
@@ -320,10 +346,11 @@ std::vector<Value> Session::run(const std::vector<std::pair<std::string, Value>>
         scope.pool = &pool;
         scope.profiler = options_.profile ? profiler_.get() : nullptr;
         if (scope.profiler) scope.run = scope.profiler->next_run();
-        scope.terminate = options.terminate.get();
+        scope.stop.terminate = options.terminate.get();
         constexpr std::chrono::milliseconds kLongest = std::chrono::hours(1'000'000);  // more would overflow the clock
         if (options.time_limit.count() > 0)
-            scope.deadline = std::chrono::steady_clock::now() + std::min(options.time_limit, kLongest);
+            scope.stop.deadline = std::chrono::steady_clock::now() + std::min(options.time_limit, kLongest);
+        if (scope.stop.possible()) scope.parallel.stop = &scope.stop;
         std::vector<Value> results = program_for(inputs).run(std::move(inputs), scope, memory);
         if (wanted.empty()) return results;
         std::vector<Value> chosen;

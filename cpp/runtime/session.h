@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.h"
+#include "base/memory.h"
 #include "graph/custom.h"
 #include "graph/fact.h"
 #include "onnx/model.h"
@@ -21,10 +23,12 @@
 namespace linnet {
 
 struct SessionOptions {
-    int threads = 0;                             // per run; 0: as many as CPUs that the process may use
-    int optimization = 2;                        // 0: none, 1: simplify, 2: everything
-    bool exact = false;                          // no algorithm that rounds more than a reordered sum does
-    bool profile = false;                        // record the time of every step
+    Limits limits;             // of the model
+    int64_t memory_limit = 0;  // bytes for weights, intermediates and results under way; 0: what the process may use
+    int threads = 0;           // per run; 0: as many as CPUs that the process may use
+    int optimization = 2;      // 0: none, 1: simplify, 2: everything
+    bool exact = false;        // no algorithm that rounds more than a reordered sum does
+    bool profile = false;      // record the time of every step
     std::map<std::string, int64_t> dimensions;   // numbers for symbolic input dimensions, by name
     std::map<std::string, int64_t> denotations;  // the same, by what they denote
     std::map<std::string, Tensor> initializers;  // to take instead of the model's, by name
@@ -70,6 +74,8 @@ class Session {
     const ModelInfo& info() const { return info_; }
     const SessionOptions& options() const { return options_; }
     int threads() const { return threads_; }
+    // Bytes that count towards the memory limit at the moment.
+    int64_t memory_used() const { return memory_->used(); }
 
     // Throws invalid_argument when the value does not fit the port, saying what was expected.
     void check_feed(const PortInfo& port, const Value& value) const;
@@ -93,7 +99,7 @@ class Session {
   private:
     // Another one of the same model in which the initializers `fed` are inputs.
     Session(const Session& other, std::set<std::string> fed);
-    void load(const std::shared_ptr<const onnx::Model>& model);
+    void load(const std::function<std::shared_ptr<const onnx::Model>()>& read);
     void read_info();
     Session& with_inputs(std::set<std::string> fed);
     std::unique_ptr<Graph> build(bool distinct_dimensions) const;
@@ -116,6 +122,7 @@ class Session {
     std::shared_ptr<Profiler> profiler_;
     std::shared_ptr<const onnx::Model> model_;
     std::shared_ptr<const CustomOps> custom_ = custom_ops();  // for graphs that are built again
+    std::shared_ptr<MemoryAccount> memory_;
 };
 
 }  // namespace linnet

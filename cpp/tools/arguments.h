@@ -26,6 +26,7 @@ struct Arguments {
     std::string trace;  // a file for the profile's events
     std::string dump;   // a stage
     SessionOptions session;
+    RunOptions run;
 };
 
 // What is printed for --help.

@@ -167,17 +167,17 @@ int run(const Arguments& arguments) {
     if (plan && !arguments.json) std::fputs((plan_text(session.graph(), *plan) + "\n").c_str(), stdout);
 
     double start = now_ms();
-    report.results = session.run(feeds);
+    report.results = session.run(feeds, {}, arguments.run);
     report.first_ms = now_ms() - start;
     if (!arguments.output_folder.empty()) write_outputs(session, arguments.output_folder, report.results);
     report.checks = check_outputs(session, arguments, report.results);
     if (arguments.repeat > 0) {
-        for (int64_t i = 0; i < arguments.warmup; ++i) session.run(feeds);
+        for (int64_t i = 0; i < arguments.warmup; ++i) session.run(feeds, {}, arguments.run);
         report.first_measured_run = 1 + arguments.warmup;
         std::vector<double> times;
         for (int64_t i = 0; i < arguments.repeat; ++i) {
             start = now_ms();
-            session.run(feeds);
+            session.run(feeds, {}, arguments.run);
             times.push_back(now_ms() - start);
         }
         report.times = summarize(std::move(times));

@@ -47,6 +47,8 @@ class ExecutionOrder(_Named):
     MEMORY_EFFICIENT = 2
 
 
+_LIMITS = ("memory_limit", "max_model_bytes", "max_nodes", "max_nesting", "max_rank")
+_DEFAULTS = _core.SessionOptions()
 _INT, _TEXT = (int, np.integer), (str, os.PathLike)
 
 
@@ -73,7 +75,11 @@ class SessionOptions(_Checked):
     Those that change something: ``intra_op_num_threads`` (0: all CPUs the process may use),
     ``graph_optimization_level``, ``optimized_model_filepath`` (the simplified model is written there as ONNX),
     ``enable_profiling`` with ``profile_file_prefix``, the free dimension overrides, and the config entry
-    ``linnet.exact`` = "1" (nothing that rounds more than a reordered sum does). The others exist so that code written
+    ``linnet.exact`` = "1" (nothing that rounds more than a reordered sum does). Limits, beyond which a model is an
+    error: ``memory_limit`` (bytes that weights, intermediates and results under way may take together; 0: the memory
+    that the process may use), ``max_model_bytes`` (the file with its external data), ``max_nodes`` (of the graph and
+    its subgraphs, functions inlined), ``max_nesting`` (of subgraphs and functions) and ``max_rank`` (of tensors, at
+    most 64). The others exist so that code written
     for onnxruntime runs; what they say is either always so here or has no meaning on a CPU.
     """
 
@@ -81,7 +87,7 @@ class SessionOptions(_Checked):
         **dict.fromkeys(
             (
                 "intra_op_num_threads", "inter_op_num_threads", "graph_optimization_level", "execution_mode",
-                "execution_order", "log_severity_level", "log_verbosity_level",
+                "execution_order", "log_severity_level", "log_verbosity_level", *_LIMITS,
             ),
             _INT,
         ),
@@ -112,6 +118,11 @@ class SessionOptions(_Checked):
         self.log_severity_level: int = -1
         self.log_verbosity_level: int = 0
         self.logid: str = ""
+        self.memory_limit: int = 0
+        self.max_model_bytes: int = _DEFAULTS.max_model_bytes
+        self.max_nodes: int = _DEFAULTS.max_nodes
+        self.max_nesting: int = _DEFAULTS.max_nesting
+        self.max_rank: int = _DEFAULTS.max_rank
         self._config: dict[str, str] = {}
         self._dimensions: dict[str, int] = {}
         self._denotations: dict[str, int] = {}
@@ -187,6 +198,11 @@ class SessionOptions(_Checked):
         for name, value in self._initializers.items():
             core.set_initializer(name, value)
         core.optimized_model = str(self.optimized_model_filepath)
+        for name in _LIMITS:
+            value = int(getattr(self, name))
+            if not 0 <= value < 2**63:
+                raise _errors.InvalidArgument(f"{name} is {value}")
+            setattr(core, name, value)
         return core
 
 

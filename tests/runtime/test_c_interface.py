@@ -22,6 +22,7 @@ from c_library import (
     INVALID_PROTOBUF,
     NO_SUCH_FILE,
     OK,
+    RUNTIME_ERROR,
     SEQUENCE,
     STRING,
     TENSOR,
@@ -171,6 +172,29 @@ def test_errors_have_a_status_and_a_text(c: Library, models: Path, tmp_path: Pat
     assert c.run(session, {"x": c.view(x)}, ["z"], [None]) == INVALID_ARGUMENT
     for destroy in ("session", "value", "options", "flag", "text"):
         getattr(c.lib, f"linnet_{destroy}_destroy")(None)
+
+
+def test_limits_are_options(c: Library, models: Path) -> None:
+    x = np.zeros((4, 8), np.float32)
+    for key in ("memory_limit", "max_model_bytes", "max_nodes", "max_nesting", "max_rank"):
+        session, options = c_void_p(), c_void_p()
+        c.ok(c.lib.linnet_options_create(byref(options)))
+        assert c.lib.linnet_options_set(options, key.encode(), b"-1") == INVALID_ARGUMENT
+        assert f"option '{key}' is '-1'" in c.error()
+        c.ok(c.lib.linnet_options_set(options, key.encode(), b"1"))
+        status = c.lib.linnet_session_open(str(models / "mlp.onnx").encode(), options, byref(session))
+        if key in ("max_nesting", "memory_limit"):  # nothing that counts happens while loading
+            c.ok(status)
+            c.lib.linnet_session_destroy(session)
+        else:
+            assert status != OK and key in c.error(), c.error()
+        c.lib.linnet_options_destroy(options)
+    session = c.open(models / "mlp.onnx", memory_limit="1000000", max_nodes="100", max_rank="2")
+    c.ok(c.run(session, {"x": c.view(x)}, [], [None]))
+    big = np.zeros((100_000, 8), np.float32)
+    assert c.run(session, {"x": c.view(big)}, [], [None]) == RUNTIME_ERROR
+    assert "limit of 1000000 bytes" in c.error()
+    c.ok(c.run(session, {"x": c.view(x)}, [], [None]))
 
 
 def test_every_byte_but_zero_is_true(c: Library, models: Path) -> None:

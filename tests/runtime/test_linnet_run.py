@@ -106,7 +106,7 @@ def test_plan_profile_trace_and_dump(command, models: Path, tmp_path: Path) -> N
 
 def test_help_and_version(command) -> None:
     text = command("--help")
-    for word in ("--input", "--shape", "--check", "--repeat", "--threads", "--plan", "exit status"):
+    for word in ("--input", "--shape", "--check", "--repeat", "--threads", "--memory-limit", "--plan", "exit status"):
         assert word in text
     assert command("--version").startswith("linnet ")
 
@@ -132,5 +132,7 @@ def test_failures(command, models: Path, tmp_path: Path) -> None:
     assert "cannot open" in command(tmp_path / "none.onnx", status=1)
     assert "there is no input 'z'; the model has 'x'" in command(models / "mlp.onnx", "--shape", "z=1", status=1)
     assert "expected float32" in command(models / "mlp.onnx", "--shape", "x=2,7", status=1)
+    words = [models / "mlp.onnx", "--shape", "x=100000,8", "--memory-limit", 1_000_000]
+    assert "limit of 1000000 bytes" in command(*words, status=1)
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00\xff\xff{}")
     assert "breaks off" in command(models / "mlp.onnx", "--input", f"x={tmp_path}/x.npy", status=1)

@@ -143,6 +143,12 @@ LINNET_API void linnet_options_destroy(linnet_options* options);
  *   "optimization"     0: none, 1: rewrites that ONNX can express, 2 (default): everything
  *   "exact"            1: no algorithm that rounds more than a reordered sum does; default 0
  *   "profile"          1: record the time of every step; default 0
+ *   "memory_limit"     bytes that weights, intermediates and results under way may take together; 0 (default): the
+ *                      memory that the process may use
+ *   "max_model_bytes"  of the model's file and those of its external data; default 2^40
+ *   "max_nodes"        of the graph and its subgraphs, functions inlined; default 250000
+ *   "max_nesting"      of subgraphs and functions; default 32
+ *   "max_rank"         of tensors; default (and at most) 64
  *   "optimized_model"  a path to which the simplified model is written as ONNX
  *   "dimension:NAME"   a number for the model's symbolic dimension NAME */
 LINNET_API linnet_status linnet_options_set(linnet_options* options, const char* key, const char* value);

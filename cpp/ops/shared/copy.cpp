@@ -35,8 +35,8 @@ void copy_elements_of(const Axis& rows, const Axis& cols, const char* src, char*
 void copy_strings(const Axis& rows, const Axis& cols, const char* src, char* dst) {
     for (int64_t r = 0; r < rows.size; ++r)
         for (int64_t c = 0; c < cols.size; ++c)
-            *reinterpret_cast<std::string*>(dst + r * rows.dst + c * cols.dst) =
-                *reinterpret_cast<const std::string*>(src + r * rows.src + c * cols.src);
+            copy_text(*reinterpret_cast<const std::string*>(src + r * rows.src + c * cols.src),
+                      *reinterpret_cast<std::string*>(dst + r * rows.dst + c * cols.dst));
 }
 
 enum class Mode { strings, runs, transpose, elements };

@@ -28,7 +28,8 @@ inline void* element(void* data, DType dtype, int64_t index) {
 // Copies one element or a short run on the calling thread.
 inline void copy_run(DType dtype, int64_t count, const void* src, void* dst) {
     if (dtype == DType::string)
-        std::copy_n(static_cast<const std::string*>(src), count, static_cast<std::string*>(dst));
+        for (int64_t i = 0; i < count; ++i)
+            copy_text(static_cast<const std::string*>(src)[i], static_cast<std::string*>(dst)[i]);
     else if (count > 0) __builtin_memcpy(dst, src, static_cast<size_t>(count) * dtype_size(dtype));
 }
 

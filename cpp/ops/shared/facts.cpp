@@ -16,13 +16,23 @@ void require_index_type(const Fact& indices) {
             "indices must be int32 or int64, not ", dtype_name(indices.dtype));
 }
 
+namespace {
+
+// The lowest int64s are codes of symbols: as axes, sizes and bounds of slices they mean what the lowest number means.
+Shape numbers_of(Shape values) {
+    for (int64_t& value : values) value = std::max(value, kFirstNumber);
+    return values;
+}
+
+}  // namespace
+
 std::optional<IntList> int_list(const InferContext& ctx, int i) {
     if (!ctx.has_input(i)) return std::nullopt;
     const Fact& fact = tensor_input(ctx, i);
     if (fact.ranked) require(fact.rank() <= 1, "input ", i, " must have rank 0 or 1, not ", fact.rank());
     if (const Tensor* constant = ctx.constant(i)) {
         require(is_int(constant->dtype), "input ", i, " must be integers, not ", dtype_name(constant->dtype));
-        return IntList{ints_of(*constant), true};
+        return IntList{numbers_of(ints_of(*constant)), true};
     }
     if (const Shape* ints = ctx.ints(i)) return IntList{*ints, false};
     const int64_t length = list_length(ctx, i);
@@ -33,7 +43,7 @@ std::optional<IntList> int_list(const InferContext& ctx, int i) {
 std::optional<IntList> int_list(const Attributes& attributes, std::string_view name) {
     if (!attributes.has(name)) return std::nullopt;
     const auto values = attributes.ints(name);
-    return IntList{Shape(values.begin(), values.end()), true};
+    return IntList{numbers_of(Shape(values.begin(), values.end())), true};
 }
 
 int64_t list_length(const InferContext& ctx, int i) {

@@ -110,7 +110,7 @@ template void finish_scores(PostTransform, SecondScore, int64_t, double*);
 
 void ClassLabels::write(Tensor& out, int64_t row, int64_t index) const {
     const auto i = static_cast<size_t>(index);
-    if (text()) out.as<std::string>()[row] = i < strings.size() ? strings[i] : std::to_string(index);
+    if (text()) copy_text(i < strings.size() ? strings[i] : std::to_string(index), out.as<std::string>()[row]);
     else out.as<int64_t>()[row] = i < ints.size() ? ints[i] : index;
 }
 

@@ -156,10 +156,12 @@ GemmSplit split_gemm(int threads, int64_t m, int64_t n, int64_t k, int64_t copie
                      int64_t most_rows) {
     const int64_t panels = std::max<int64_t>(1, (n + tile_cols - 1) / tile_cols);
     const auto parts_of = [](int64_t items, int64_t step) { return std::max<int64_t>(1, (items + step - 1) / step); };
-    const int64_t fewest = most_rows > 0 ? parts_of(m, most_rows) : 1;
+    const double one = static_cast<double>(m + 8) * static_cast<double>(n) * static_cast<double>(k);
+    // Runs are stopped between tasks only: none takes much longer than 0.1 s.
+    const int64_t stops = std::min(parts_of(m, tile_rows), static_cast<int64_t>(std::min(one / 4e9, 4096.0)));
+    const int64_t fewest = std::max<int64_t>(stops, most_rows > 0 ? parts_of(m, most_rows) : 1);
     // About 3 us of work a task: a short product streams b and is slower per multiplication.
-    const double work =
-        static_cast<double>(m + 8) * static_cast<double>(n) * static_cast<double>(k) * static_cast<double>(copies);
+    const double work = one * static_cast<double>(copies);
     const auto tasks = static_cast<int64_t>(threads > 1 ? std::min(work / 150e3, threads * 4.0) : 1.0);
     const int64_t each = std::max<int64_t>(1, (tasks + copies - 1) / std::max<int64_t>(1, copies));
     const int64_t most_parts =

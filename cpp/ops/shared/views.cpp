@@ -21,6 +21,9 @@ const Node* view_producer(const Graph& graph, ValueId value) {
 }  // namespace
 
 void run_view(RunContext& ctx) {
+    if (ctx.input(0).count() != ctx.output(0).count())
+        fail(ErrorKind::invalid_argument, "an input of shape ", shape_text(ctx.input(0).shape),
+             " cannot get the shape ", shape_text(ctx.output(0).shape));
     copy_flat(ctx.parallel(), ctx.input(0).dtype, ctx.output(0).count(), ctx.input(0).data, ctx.output(0).data);
 }
 

@@ -181,6 +181,7 @@ void TapTable::prepare(const kernels::Window& window, int64_t image_elements) {
     if (entries > kSmallTable && taps * 8 <= static_cast<int64_t>(kBuffer)) return;
     if (entries > kLargestTable)
         fail(ErrorKind::not_implemented, "a window of ", taps, " elements at ", pixels, " places is too large");
+    memory_ = HeldMemory(entries * static_cast<int64_t>(sizeof(int32_t)));
     table_.resize(static_cast<size_t>(entries));
     fill_tap_range(window, 0, pixels, table_.data(), static_cast<size_t>(pixels));
 }

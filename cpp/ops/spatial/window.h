@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/held_memory.h"
 #include "base/shape.h"
 #include "graph/attribute.h"
 #include "graph/dims.h"
@@ -73,6 +74,7 @@ class TapTable {
   private:
     kernels::Window window_;
     std::vector<int32_t> table_;
+    HeldMemory memory_;  // of the table
 };
 
 }  // namespace linnet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +89,19 @@ def share(text: str) -> float:
     return value
 
 
-def open_model(path: str, threads: int = 0, profile: bool = False) -> InferenceSession:
+def size(text: str) -> int:
+    """``"500M"`` (10^6) or ``"2Gi"`` (2^30) as bytes, for argparse."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([kKMGT]?)(i?)B?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500M or 2Gi")
+    power = " KMGT".index(match[2].upper() or " ")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def open_model(path: str, threads: int = 0, profile: bool = False, memory_limit: int = 0) -> InferenceSession:
     """A session for the model."""
     options = SessionOptions()
+    options.memory_limit = memory_limit
     options.intra_op_num_threads = threads
     options.enable_profiling = profile
     return InferenceSession(path, options)

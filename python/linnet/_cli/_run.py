@@ -15,6 +15,7 @@ from linnet import _measure
 from linnet._cli import _common, _text
 from linnet._cli._common import UsageError
 from linnet._cli._compare import compare
+from linnet._options import RunOptions
 from linnet._session import InferenceSession, NodeArg
 
 _EPILOG = """\
@@ -57,6 +58,12 @@ def add_parser(commands: Any) -> None:
         "--tolerance", type=_common.positive, default=1e-4, metavar="T", help="of a check (default: 1e-4)"
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: all CPUs)")
+    parser.add_argument(
+        "--memory-limit", type=_common.size, default=0, metavar="SIZE", help="such as 500M (default: all there is)"
+    )
+    parser.add_argument(
+        "--time-limit", type=_common.positive, metavar="SECONDS", help="of the run (default: as long as it takes)"
+    )
     parser.set_defaults(function=run)
 
 
@@ -65,13 +72,15 @@ def run(args: argparse.Namespace) -> int:
     if args.threads < 0:
         raise UsageError("--threads starts at 1")
     started = time.perf_counter()
-    session = _common.open_model(args.model, args.threads)
+    session = _common.open_model(args.model, args.threads, memory_limit=args.memory_limit)
     loaded = time.perf_counter() - started
     given, expected = _files(session, args.input, args.check)
     shapes = _common.resolve_shapes(session, args.shape, given)
     feeds = _common.random_feeds(session, shapes, args.seed, given)
     started = time.perf_counter()
-    results = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+    limits = RunOptions()
+    limits.time_limit_ms = int(1000 * args.time_limit) if args.time_limit else 0
+    results = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds, limits), strict=True))
     taken = time.perf_counter() - started
 
     checks = {name: compare(results[name], value, args.tolerance) for name, value in expected.items()}

@@ -35,6 +35,11 @@ class SessionOptions:
     optimization: int
     exact: bool
     profile: bool
+    memory_limit: int
+    max_model_bytes: int
+    max_nodes: int
+    max_nesting: int
+    max_rank: int
     dimensions: dict[str, int]
     denotations: dict[str, int]
     def set_initializer(self, name: str, value: Any) -> None: ...

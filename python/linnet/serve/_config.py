@@ -113,6 +113,8 @@ class ModelConfig:
     """Its share of the machine beside other models."""
     threads: int = 0
     """Of one run; 0: all CPUs that the process may use."""
+    memory_limit_bytes: int = 0
+    """Of a version's weights, intermediates and results under way; 0: the memory that the process may use."""
     keep_previous: int = 1
     """Sets of versions kept in memory after an update, to return to at once."""
     inputs: tuple[PortConfig, ...] = ()

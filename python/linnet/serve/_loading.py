@@ -118,6 +118,7 @@ def load(config: ModelConfig, files: VersionFiles, make: MakeServed, terminate: 
 def _open(config: ModelConfig, files: VersionFiles, quiet: Quiet) -> _core.Session:
     options = _core.SessionOptions()
     options.threads = config.threads
+    options.memory_limit = config.memory_limit_bytes
     options.title = f"{config.name} version {files.version}"  # callers read it: no path
     if files.manifest is not None:
         _manifest.check_digests(files.folder, files.manifest)

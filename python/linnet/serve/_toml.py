@@ -243,6 +243,7 @@ def _model(name: str, table: _Table, file: Path) -> ModelConfig:
         timeout_us=table.take("timeout_us", plain.timeout_us, table.integer()),
         weight=table.take("weight", plain.weight, table.number),
         threads=table.take("threads", plain.threads, table.integer(0, 1024)),
+        memory_limit_bytes=table.take("memory_limit_bytes", plain.memory_limit_bytes, table.size),
         keep_previous=table.take("keep_previous", plain.keep_previous, table.integer(0, 16)),
         warmup=tuple(Warmup(samples=one) for one in samples),
         drift_reference=table.take("drift_reference", None, table.path),

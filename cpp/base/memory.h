@@ -1,0 +1,54 @@
+// How much memory a session may hold. What is allocated for tensors is counted on the account of the thread that
+// allocates, where it has one.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+namespace linnet {
+
+// Bytes that are held, and how many may be. Thread-safe.
+class MemoryAccount : public std::enable_shared_from_this<MemoryAccount> {
+  public:
+    // A session's.
+    explicit MemoryAccount(int64_t limit) : limit_(limit) {}
+    // A run's: what it holds counts as its session's until close().
+    explicit MemoryAccount(std::shared_ptr<MemoryAccount> session) : session_(std::move(session)) {}
+
+    // Throws runtime when `bytes` more would be too many.
+    void take(int64_t bytes);
+    void give(int64_t bytes) noexcept;
+    // The same for the text of strings, whose size is not always known when they go: never more is given than taken.
+    void take_text(int64_t bytes);
+    void give_text(int64_t bytes) noexcept;
+    // What is still held belongs to somebody else from now on: a run's results are their caller's.
+    void close() noexcept;
+    int64_t used() const;
+
+    // The account of this thread; null where nothing is counted.
+    static MemoryAccount* current() noexcept;
+    // Makes an account this thread's for as long as it lives.
+    class Scope {
+      public:
+        explicit Scope(MemoryAccount* account) noexcept;
+        ~Scope();
+        Scope(const Scope&) = delete;
+        Scope& operator=(const Scope&) = delete;
+
+      private:
+        MemoryAccount* outer_;
+    };
+
+  private:
+    void check(int64_t bytes) const;
+    const int64_t limit_ = INT64_MAX;
+    const std::shared_ptr<MemoryAccount> session_;
+    mutable std::mutex mutex_;  // guards what follows
+    int64_t used_ = 0, text_ = 0;
+    bool closed_ = false;
+};
+
+// Memory that this process may use: the machine's, or its cgroup's where that is less.
+int64_t available_memory();
+
+}  // namespace linnet

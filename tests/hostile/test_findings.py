@@ -1,0 +1,106 @@
+"""What changed models and fuzzers have found, each once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import linnet
+import small_models
+from bounded import attempt
+
+F32, I64, I32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
+
+
+def answer(
+    op: str, feeds: dict[str, Any], constants: dict[str, Any] | None = None, domain: str = "", **attributes: Any
+) -> Any:
+    """The first output of one node, or the error. Inputs are in the order of feeds, then of constants."""
+    constants = constants or {}
+    node = helper.make_node(op, [*feeds, *constants], ["y"], "bad", domain=domain, **attributes)
+    kinds = {k: (helper.np_dtype_to_tensor_dtype(v.dtype), [None] * v.ndim) for k, v in feeds.items()}
+    proto = small_models.parse(small_models.model([node], kinds, {"y": (F32, None)}, constants))
+    proto.graph.output[0].ClearField("type")
+    if domain:
+        proto.opset_import.append(helper.make_opsetid(domain, 1))
+    data = proto.SerializeToString()
+
+    def work() -> Any:
+        options = linnet.SessionOptions()
+        options.memory_limit = 100 << 20
+        return linnet.InferenceSession(data, options).run(None, feeds)[0]
+
+    return attempt(work)
+
+
+def is_error(said: Any, *parts: str) -> None:
+    assert isinstance(said, str), said
+    assert "node 'bad' (" in said
+    for part in parts:
+        assert part in said, said
+
+
+def test_sizes_of_parts_that_are_real_numbers() -> None:
+    sizes = np.array([[-1e38, np.nan]], np.float32)
+    is_error(answer("SplitToSequence", {"x": np.ones(3, np.float32), "s": sizes}), "split is float32")
+
+
+def test_many_slices_of_nothing() -> None:
+    empty = np.empty((2**31, 0), np.float32)
+    is_error(answer("Unique", {"x": empty}, axis=0), "limit of 104857600 bytes")
+    is_error(answer("SplitToSequence", {"x": empty}, axis=0), "limit of 104857600 bytes")
+    boxes, scores = np.empty((2**20, 0, 4), np.float32), np.empty((2**20, 2**20, 0), np.float32)
+    assert answer("NonMaxSuppression", {"b": boxes, "s": scores}).shape == (0, 3)
+
+
+@pytest.mark.parametrize("stride", [2**20, 2**31 - 1])
+def test_strides_of_a_transposed_convolution(stride: int) -> None:
+    x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    is_error(answer("ConvTranspose", {"x": x}, {"w": w}, strides=[stride, 1], auto_pad="SAME_UPPER"))
+    is_error(answer("ConvTranspose", {"x": x}, {"w": w}, strides=[stride, stride], output_shape=[5000, 5000]))
+
+
+def test_many_samples_of_a_region() -> None:
+    x, rois = np.ones((1, 2, 4, 4), np.float32), np.array([[0, 0, 3, 3]], np.float32)
+    feeds = {"x": x, "r": rois, "b": np.zeros(1, np.int64)}
+    got = answer("RoiAlign", feeds, output_height=1, output_width=1, sampling_ratio=1000)
+    np.testing.assert_allclose(got, np.ones((1, 2, 1, 1)), rtol=1e-4)
+    is_error(answer("RoiAlign", feeds, sampling_ratio=2**40), "sampling_ratio")
+
+
+def test_a_bias_that_is_too_short() -> None:
+    x, w = np.ones((1, 3, 8), np.float32), np.ones((8, 24), np.float32)
+    for bias in (np.ones(23, np.float32), np.ones(0, np.float32), np.float32(1)):
+        said = answer("Attention", {"x": x}, {"w": w, "b": bias}, domain="com.microsoft", num_heads=2)
+        assert isinstance(said, str), said
+    three = {"q": x, "k": x, "v": x}
+    for bias in (np.ones(23, np.float32), np.float32(1)):
+        said = answer("MultiHeadAttention", three, {"b": bias}, domain="com.microsoft", num_heads=2)
+        assert isinstance(said, str), said
+
+
+def test_padding_that_is_long_text() -> None:
+    words = np.array(["a " * 50] + ["b"] * 2000, object)
+    attributes = {"mark": 0, "separators": [" "], "pad_value": "#" * 10_000, "mincharnum": 1}
+    is_error(answer("Tokenizer", {"x": words}, domain="com.microsoft", **attributes), "limit of 104857600 bytes")
+
+
+def test_numbers_where_sizes_have_symbols() -> None:
+    for number in (-(2**63), -(2**63) + 1, -(2**63) + 2):
+        is_error(answer("ConstantOfShape", {}, {"s": np.array([number])}))
+        is_error(answer("Expand", {"x": np.ones(1, np.float32)}, {"s": np.array([number])}))
+        is_error(answer("Tile", {"x": np.ones(1, np.float32)}, {"s": np.array([number])}))
+
+
+def test_folding_that_would_take_long() -> None:
+    """Loading does not work out what a small model makes large."""
+    nodes = [helper.make_node("ConstantOfShape", ["s"], ["v0"])]
+    nodes += [helper.make_node("Sin", [f"v{i}"], [f"v{i + 1}"]) for i in range(300)]
+    nodes += [helper.make_node("ReduceMax", ["v300"], ["m"], keepdims=0), helper.make_node("Add", ["x", "m"], ["y"])]
+    kind = (F32, ["n"])
+    data = small_models.model(nodes, {"x": kind}, {"y": kind}, {"s": np.array([4_000_000])})
+    loaded = attempt(lambda: len(linnet.InferenceSession(data).get_inputs()))
+    assert loaded == 1, loaded

@@ -13,6 +13,11 @@ from linnet import _core
 DOMAINS = {
     "": ("ai.onnx", "The ONNX standard. Opsets up to 28 are known; a model of a newer one is refused."),
     "ai.onnx.ml": ("ai.onnx.ml", "The ONNX standard for classical machine learning."),
+    "ai.onnx.preview": ("ai.onnx.preview", "The ONNX standard's drafts."),
+    "ai.onnx.preview.training": (
+        "ai.onnx.preview.training",
+        "Steps of optimizers, and Gradient, which is replaced by what computes it ([conformance.md](conformance.md)).",
+    ),
     "com.microsoft": ("com.microsoft", "Operators that onnxruntime's tools write into models."),
     "linnet": ("linnet", "Internal: made by lowering, never read from a file or written to one."),
 }

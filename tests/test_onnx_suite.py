@@ -102,4 +102,6 @@ def test_bernoulli_in_distribution(name: str) -> None:
     if "seed" in name:
         assert np.all(draws == draws[0])
     else:
-        assert np.all(np.abs(draws.mean(0) - p) <= 5 * np.sqrt(p * (1 - p) / 400))
+        # Written out, the operator is "a uniform number is greater than p": the other way round.
+        want = 1 - p if "expanded" in name else p
+        assert np.all(np.abs(draws.mean(0) - want) <= 5 * np.sqrt(p * (1 - p) / 400))

@@ -31,7 +31,10 @@ static void filter_f32(const FilterF32& a) noexcept {
         if (a.n < 4) {
             for (size_t i = 0; i < a.n; ++i) {
                 float sum = bias;
-                for (size_t j = 0; j < a.taps; ++j) sum = fma_one(x[i + j], w[j], sum);
+                size_t j = 0;
+                for (; j + 4 <= a.taps; j += 4)
+                    unroll<4>(LINNET_LAMBDA(t) { sum = fma_one(x[i + j + t], w[j + t], sum); });
+                for (; j < a.taps; ++j) sum = fma_one(x[i + j], w[j], sum);
                 y[i] = sum;
             }
             continue;

@@ -72,11 +72,22 @@ std::shared_ptr<const void> prepare_causal_conv(PrepareContext& ctx) {
     return state;
 }
 
-// A few elements are copied faster here than by a call.
-void copy_floats(const float* from, int64_t n, float* to) {
-    if (n > 16) std::copy_n(from, n, to);
-    else
-        for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+// Past and new positions of a row, one behind the other; the last of them are kept.
+void fill_row(const float* past, int64_t kept, const float* x, int64_t length, float* row, float* present) {
+    if (length == 1) {  // a step of decoding: too little for calls
+        for (int64_t j = 0; j < kept; ++j) {
+            const float v = past ? past[j] : 0.0f;
+            row[j] = v;
+            if (present && j > 0) present[j - 1] = v;
+        }
+        row[kept] = *x;
+        if (present && kept > 0) present[kept - 1] = *x;
+        return;
+    }
+    if (past) std::copy_n(past, kept, row);
+    else std::fill_n(row, kept, 0.0f);
+    std::copy_n(x, length, row + kept);
+    if (present) std::copy_n(row + length, kept, present);
 }
 
 void run_causal_conv(RunContext& ctx) {
@@ -90,13 +101,9 @@ void run_causal_conv(RunContext& ctx) {
     float* const memory = reinterpret_cast<float*>(ctx.scratch());
     const auto& kernels = kernels::kernels();
     const auto block = [&](int64_t first, int64_t rows, float* padded) {
-        for (int64_t r = 0; r < rows; ++r) {
-            float* const row = padded + r * state.width;
-            if (past) copy_floats(past + (first + r) * kept, kept, row);
-            else std::fill_n(row, kept, 0.0f);
-            copy_floats(x.as<float>() + (first + r) * length, length, row + kept);
-            if (present) copy_floats(row + length, kept, present + (first + r) * kept);
-        }
+        for (int64_t r = first; r < first + rows; ++r)
+            fill_row(past ? past + r * kept : nullptr, kept, x.as<float>() + r * length, length,
+                     padded + (r - first) * state.width, present ? present + r * kept : nullptr);
         kernels::FilterF32 filter;
         filter.rows = static_cast<size_t>(rows);
         filter.n = static_cast<size_t>(length);

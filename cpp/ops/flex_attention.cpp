@@ -2,10 +2,9 @@
 // changes the scores, prob_mod the probabilities. q [B, Hq, L, E], k [B, H, S, E], v [B, H, S, Ev], Hq a multiple of H;
 // attributes scale (1 / sqrt(E)), softmax_precision (float64 for float64, else float32). It is lowered to Attention,
 // or, with graphs or in float64, to products and Softmax with the graphs' nodes between them.
-#include <cmath>
-
 #include "ops/elementwise.h"
 #include "ops/shared/body.h"
+#include "ops/shared/compose.h"
 #include "ops/shared/facts.h"
 
 namespace linnet {
@@ -71,19 +70,8 @@ bool lower_flex_attention(const Graph& graph, NodeId id, Patch& patch) {
         patch.replace(node.outputs[0], patch.node("Attention", {q, k, v}, attributes));
         return true;
     }
-    const auto cast = [&](ValueId x, DType to) {
-        if (patch.fact(x).dtype == to) return x;
-        return patch.node("Cast", {x}, Attributes().set("to", static_cast<int64_t>(to)));
-    };
-    const auto sizes = [&](ValueId x, int64_t first, int64_t last) {
-        return patch.node("Shape", {x}, Attributes().set("start", first).set("end", last));
-    };
-    const auto join = [&](const ValueIds& parts) {
-        return patch.node("Concat", parts, Attributes().set("axis", int64_t{0}));
-    };
-    const auto reshape = [&](ValueId x, ValueId shape) {
-        return patch.node("Reshape", {x, shape}, Attributes().set("allowzero", int64_t{1}));
-    };
+    const Compose make{patch};
+    const auto reshape = [&](ValueId x, ValueId shape) { return make.op("Reshape", {x, shape}, "allowzero", 1); };
     const auto inlined = [&](const char* name, ValueId x) {
         if (!node.attributes.has(name)) return x;
         ValueIds inputs{x};
@@ -96,35 +84,24 @@ bool lower_flex_attention(const Graph& graph, NodeId id, Patch& patch) {
     const bool grouped = !graph.fact(q).ranked || !graph.fact(k).ranked || sq[1] != sk[1] || sq[1] == kUnknownDim;
     ValueId rows = kNoValue;
     if (grouped) {
-        const ValueId group = patch.node("Div", {sizes(q, 1, 2), sizes(k, 1, 2)});
-        rows = join({sizes(k, 0, 2), patch.node("Mul", {group, sizes(q, 2, 3)})});
+        const ValueId group = make.op("Div", {make.shape(q, 1, 2), make.shape(k, 1, 2)});
+        rows = make.join({make.shape(k, 0, 2), make.op("Mul", {group, make.shape(q, 2, 3)})});
     }
-    const auto fold = [&](ValueId x, ValueId width) { return grouped ? reshape(x, join({rows, width})) : x; };
-    const auto unfold = [&](ValueId x, ValueId width) {
-        return grouped ? reshape(x, join({sizes(q, 0, 3), width})) : x;
+    const auto fold = [&](ValueId x, ValueId like) {
+        return grouped ? reshape(x, make.join({rows, make.shape(like, 3, 4)})) : x;
     };
-
+    const auto unfold = [&](ValueId x, ValueId width) {
+        return grouped ? reshape(x, make.join({make.shape(q, 0, 3), width})) : x;
+    };
     const DType wide = dtype == DType::f64 ? DType::f64 : DType::f32;
-    const ValueId turned =
-        patch.node("Transpose", {cast(k, wide)}, Attributes().set("perm", std::vector<int64_t>{0, 1, 3, 2}));
-    ValueId scores = patch.node("MatMul", {fold(cast(q, wide), sizes(q, 3, 4)), turned});
-    ValueId factor;
-    if (scaled) {
-        factor = patch.constant_float(node.attributes.f("scale", 1), wide);
-    } else if (graph.fact(q).ranked && is_number(sq[3])) {
-        Tensor scale = Tensor::allocate(wide, {});
-        const double root = sq[3] > 0 ? 1 / std::sqrt(static_cast<double>(sq[3])) : 1;
-        if (wide == DType::f64) *scale.as<double>() = root;
-        else *scale.as<float>() = static_cast<float>(root);
-        factor = patch.constant(std::move(scale));
-    } else {
-        factor = patch.node("Reciprocal", {patch.node("Sqrt", {cast(sizes(q, 3, 4), wide)})});
-    }
-    scores = unfold(cast(patch.node("Mul", {scores, factor}), precision), sizes(k, 2, 3));
-    ValueId probabilities = patch.node("Softmax", {inlined(kGraphs[0], scores)}, Attributes().set("axis", int64_t{-1}));
-    probabilities = fold(inlined(kGraphs[1], probabilities), sizes(k, 2, 3));
-    const ValueId y = patch.node("MatMul", {probabilities, cast(v, precision)});
-    patch.replace(node.outputs[0], cast(unfold(y, sizes(v, 3, 4)), dtype));
+    const ValueId turned = make.op("Transpose", {make.cast(k, wide)}, "perm", {0, 1, 3, 2});
+    ValueId x = make.op("MatMul", {fold(make.cast(q, wide), q), turned});
+    const ValueId factor = scaled ? make.number(static_cast<double>(node.attributes.f("scale", 1)), wide)
+                                  : make.op("Reciprocal", {make.op("Sqrt", {make.cast(make.shape(q, 3, 4), wide)})});
+    x = inlined(kGraphs[0], unfold(make.cast(make.op("Mul", {x, factor}), precision), make.shape(k, 2, 3)));
+    x = inlined(kGraphs[1], make.op("Softmax", {x}, "axis", -1));
+    x = make.op("MatMul", {fold(x, x), make.cast(v, precision)});
+    patch.replace(node.outputs[0], make.cast(unfold(x, make.shape(v, 3, 4)), dtype));
     return true;
 }
 

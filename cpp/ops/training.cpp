@@ -1,9 +1,7 @@
 // Adagrad, Adam, Momentum (ai.onnx.preview.training 1): one step of an optimizer. Inputs: learning rate R, step T, then
 // the tensors X, their gradients G, and the optimizer's memories of them; outputs: the new X, then the new memories.
-#include <cmath>
-
 #include "ops/elementwise.h"
-#include "ops/shared/numbers.h"
+#include "ops/shared/compose.h"
 
 namespace linnet {
 namespace {
@@ -50,108 +48,76 @@ void infer_optimizer(InferContext& ctx) {
     }
 }
 
-template <class T>
-struct Step {
-    const T *x, *g, *v, *h;  // h: Adam only
-    T *x_new, *v_new, *h_new;
-};
+// With x, its gradient g, memories v and w, and the learning rate r: new x, new memories.
+constexpr char kAdagrad[] =
+    "norm_coefficient:0 x Mul g Add =g v g g Mul Add =v "
+    "x r g Mul v Sqrt/1 epsilon:1e-6 Add Div Sub v";
+constexpr char kAdam[] =
+    "norm_coefficient:0 x Mul g Add =g alpha:0.9 v Mul 1 alpha:0.9 Sub g Mul Add =v "
+    "beta:0.999 w Mul 1 beta:0.999 Sub g g Mul Mul Add =w "
+    "1 norm_coefficient_post:0 Sub x r v Mul w Sqrt/1 epsilon:1e-6 Add Div Sub Mul v w";
+constexpr char kStandard[] = "norm_coefficient:0 x Mul g Add =g alpha:0 v Mul b g Mul Add =v x r v Mul Sub v";
+constexpr char kNesterov[] =
+    "norm_coefficient:0 x Mul g Add =g alpha:0 v Mul b g Mul Add =v x r g alpha:0 v Mul Add Mul Sub v";
+// The rate at step t, in float64, and what Momentum weighs the gradient by.
+constexpr char kAdagradRate[] = "r 1 t decay_factor:0 Mul Add Div";
+constexpr char kAdamRate[] = "t 0 Greater r 1 beta:0.999 t Pow Sub Sqrt/1 Mul 1 alpha:0.9 t Pow Sub Div r Where/3";
+constexpr char kMomentumRate[] = "r t 0 Greater beta:0 1 Where/3";
 
-struct Adagrad {
-    double rate, epsilon, norm;
-    Adagrad(const Attributes& attributes, double r, int64_t t)
-        : rate(r / (1 + static_cast<double>(t) * static_cast<double>(attributes.f("decay_factor", 0)))),
-          epsilon(static_cast<double>(attributes.f("epsilon", 1e-6f))),
-          norm(static_cast<double>(attributes.f("norm_coefficient", 0))) {}
-    template <class T>
-    void at(const Step<T>& s, int64_t i) const {
-        const T g = static_cast<T>(norm) * s.x[i] + s.g[i], h = s.v[i] + g * g;
-        s.x_new[i] = s.x[i] - static_cast<T>(rate) * g / (std::sqrt(h) + static_cast<T>(epsilon));
-        s.v_new[i] = h;
+bool lower_optimizer(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const Compose make{patch};
+    const bool adam = node.op_type == "Adam", momentum = node.op_type == "Momentum";
+    const size_t memories = static_cast<size_t>(memories_of(*node.op));
+    const size_t tensors = (node.inputs.size() - kFirst) / (2 + memories);
+    const char* const step = adam                                          ? kAdam
+                             : !momentum                                   ? kAdagrad
+                             : node.attributes.s("mode", "") == "nesterov" ? kNesterov
+                                                                           : kStandard;
+    ValueIds letters;
+    for (int i = 0; i < 26; ++i) letters.push_back(kNoValue);
+    const auto letter = [&](char name) -> ValueId& { return letters[static_cast<size_t>(name - 'a')]; };
+    const ValueId scalar = make.ints({});
+    letter('r') = make.op("Reshape", {node.inputs[0], scalar});
+    letter('t') = make.op("Reshape", {node.inputs[1], scalar});
+    const ValueIds rates = make.run({adam       ? kAdamRate
+                                     : momentum ? kMomentumRate
+                                                : kAdagradRate,
+                                     DType::f64, node.attributes, letters});
+    letter('r') = rates[0];
+    if (momentum) letter('b') = rates[1];
+    for (size_t i = 0; i < tensors; ++i) {
+        const auto input = [&](size_t group) { return node.inputs[kFirst + group * tensors + i]; };
+        const DType dtype = graph.fact(input(0)).dtype;
+        require(dtype != DType::undefined, "the element type of a tensor is not known when the model is loaded");
+        letter('x') = input(0);
+        letter('g') = input(1);
+        letter('v') = input(2);
+        if (adam) letter('w') = input(3);
+        const ValueIds made = make.run({step, dtype, node.attributes, letters});
+        for (size_t group = 0; group < made.size(); ++group) {
+            const size_t at = group * tensors + i;
+            if (at < node.outputs.size() && node.outputs[at] != kNoValue) patch.replace(node.outputs[at], made[group]);
+        }
     }
-};
-
-struct Adam {
-    double rate, alpha, beta, epsilon, norm, after;
-    Adam(const Attributes& attributes, double r, int64_t t)
-        : rate(r),
-          alpha(static_cast<double>(attributes.f("alpha", 0.9f))),
-          beta(static_cast<double>(attributes.f("beta", 0.999f))),
-          epsilon(static_cast<double>(attributes.f("epsilon", 1e-6f))),
-          norm(static_cast<double>(attributes.f("norm_coefficient", 0))),
-          after(static_cast<double>(attributes.f("norm_coefficient_post", 0))) {
-        const auto steps = static_cast<double>(t);
-        if (t > 0) rate *= std::sqrt(1 - std::pow(beta, steps)) / (1 - std::pow(alpha, steps));
-    }
-    template <class T>
-    void at(const Step<T>& s, int64_t i) const {
-        const T g = static_cast<T>(norm) * s.x[i] + s.g[i];
-        const T v = static_cast<T>(alpha) * s.v[i] + static_cast<T>(1 - alpha) * g;
-        const T h = static_cast<T>(beta) * s.h[i] + static_cast<T>(1 - beta) * g * g;
-        const T x = s.x[i] - static_cast<T>(rate) * v / (std::sqrt(h) + static_cast<T>(epsilon));
-        s.x_new[i] = static_cast<T>(1 - after) * x;
-        s.v_new[i] = v;
-        s.h_new[i] = h;
-    }
-};
-
-struct Momentum {
-    double rate, alpha, beta, norm;
-    bool nesterov;
-    Momentum(const Attributes& attributes, double r, int64_t t)
-        : rate(r),
-          alpha(static_cast<double>(attributes.f("alpha", 0))),
-          beta(t > 0 ? static_cast<double>(attributes.f("beta", 0)) : 1),
-          norm(static_cast<double>(attributes.f("norm_coefficient", 0))),
-          nesterov(attributes.s("mode", "") == "nesterov") {}
-    template <class T>
-    void at(const Step<T>& s, int64_t i) const {
-        const T g = static_cast<T>(norm) * s.x[i] + s.g[i];
-        const T v = static_cast<T>(alpha) * s.v[i] + static_cast<T>(beta) * g;
-        s.x_new[i] = s.x[i] - static_cast<T>(rate) * (nesterov ? g + static_cast<T>(alpha) * v : v);
-        s.v_new[i] = v;
-    }
-};
-
-template <class Optimizer>
-void run_optimizer(RunContext& ctx) {
-    const int memories = memories_of(*ctx.node.op), tensors = (ctx.inputs() - kFirst) / (2 + memories);
-    const Optimizer optimizer(ctx.attributes, double_at(ctx.input(0), 0), int_at(ctx.input(1), 0));
-    for (int i = 0; i < tensors; ++i) {
-        const Tensor& x = ctx.input(kFirst + i);
-        for_float(x.dtype, [&](auto tag) {
-            using T = typename decltype(tag)::type;
-            const auto in = [&](int j) { return ctx.input(kFirst + j * tensors + i).template as<T>(); };
-            // An output that the node leaves out is computed all the same.
-            Tensor unused[3];
-            const auto out = [&](int j) {
-                const int at = j * tensors + i;
-                if (ctx.has_output(at)) return ctx.output(at).template as<T>();
-                unused[j] = Tensor::allocate(x.dtype, x.shape);
-                return unused[j].template as<T>();
-            };
-            Step<T> step{in(0), in(1), in(2), nullptr, out(0), out(1), nullptr};
-            if (memories > 1) {
-                step.h = in(3);
-                step.h_new = out(2);
-            }
-            parallel_ranges(ctx.parallel(), x.count(), kCostlyGrain, [&](int64_t begin, int64_t end) {
-                for (int64_t e = begin; e < end; ++e) optimizer.at(step, e);
-            });
-        });
-    }
+    return true;
 }
 
-constexpr OpDef row(std::string_view name, void (*run)(RunContext&)) {
-    return {.name = name, .domain = "ai.onnx.preview.training", .infer = infer_optimizer, .run = run, .min_inputs = 5};
+constexpr OpDef row(std::string_view name) {
+    return {.name = name,
+            .domain = "ai.onnx.preview.training",
+            .infer = infer_optimizer,
+            .lower = lower_optimizer,
+            .min_inputs = 5};
 }
 
 }  // namespace
 
 std::span<const OpDef> training_ops() {
     static const OpDef rows[] = {
-        row("Adagrad", run_optimizer<Adagrad>),
-        row("Adam", run_optimizer<Adam>),
-        row("Momentum", run_optimizer<Momentum>),
+        row("Adagrad"),
+        row("Adam"),
+        row("Momentum"),
     };
     return rows;
 }

@@ -3,32 +3,47 @@
 // are fed with themselves; then the gradients of y run back through them.
 #include "passes/gradient.h"
 
-#include <unordered_map>
-#include <unordered_set>
-
 #include "graph/infer.h"
 
 namespace linnet {
 namespace {
 
-constexpr std::string_view kDomain = "ai.onnx.preview.training";
+// Something about values, or about nodes.
+struct Notes {
+    std::vector<int32_t> notes;
+    int32_t absent = kNoValue;
+    int32_t get(int32_t id) const {
+        const auto at = static_cast<size_t>(id);
+        return id >= 0 && at < notes.size() ? notes[at] : absent;
+    }
+    bool has(int32_t id) const { return get(id) != absent; }
+    void set(int32_t id, int32_t note) {
+        const auto at = static_cast<size_t>(id);
+        if (at >= notes.size()) notes.resize(at + 1, absent);
+        notes[at] = note;
+    }
+    int32_t get_or(int32_t id, int32_t other) const { return has(id) ? get(id) : other; }
+};
 
 // The nodes that make `y` out of `stops` and of what needs no node, in an order that can run.
-std::vector<NodeId> nodes_between(const Graph& graph, ValueId y, const std::unordered_set<ValueId>& stops) {
-    std::vector<NodeId> order;
-    std::unordered_set<NodeId> seen;
-    std::vector<std::pair<NodeId, size_t>> stack;  // a node, and how many of its inputs have been walked
+std::vector<NodeId> nodes_between(const Graph& graph, ValueId y, const Notes& stops) {
+    std::vector<NodeId> order, stack;
+    Notes walked;  // inputs of a node that are done
     const auto enter = [&](ValueId v) {
-        if (v == kNoValue || stops.count(v)) return;
+        if (v == kNoValue || stops.has(v)) return;
         const NodeId producer = graph.value(v).producer;
-        if (producer != kNoNode && seen.insert(producer).second) stack.emplace_back(producer, 0);
+        if (producer == kNoNode || walked.has(producer)) return;
+        walked.set(producer, 0);
+        stack.push_back(producer);
     };
     enter(y);
     while (!stack.empty()) {
-        auto& [id, next] = stack.back();
-        const Node& node = graph.node(id);
-        if (next < node.inputs.size()) {
-            enter(node.inputs[next++]);
+        const NodeId id = stack.back();
+        const int32_t next = walked.get(id);
+        const ValueIds& inputs = graph.node(id).inputs;
+        if (static_cast<size_t>(next) < inputs.size()) {
+            walked.set(id, next + 1);
+            enter(inputs[static_cast<size_t>(next)]);
         } else {
             order.push_back(id);
             stack.pop_back();
@@ -37,25 +52,17 @@ std::vector<NodeId> nodes_between(const Graph& graph, ValueId y, const std::unor
     return order;
 }
 
-using Values = std::unordered_map<ValueId, ValueId>;
-
-ValueId look_up(const Values& values, ValueId v) {
-    const auto it = values.find(v);
-    return it == values.end() ? v : it->second;
-}
-
 // Copies the nodes that depend on a replaced value; `values` learns what they make.
-void feed(const Graph& graph, std::vector<NodeId>& order, Values& values, Patch& patch) {
+void feed(const Graph& graph, std::vector<NodeId>& order, Notes& values, Patch& patch) {
     for (NodeId& id : order) {
-        const Node& node = graph.node(id);
         bool changed = false;
-        for (ValueId v : node.inputs) changed = changed || look_up(values, v) != v;
+        for (ValueId v : graph.node(id).inputs) changed = changed || values.has(v);
         if (!changed) continue;
-        Node copy = node;
-        for (ValueId& v : copy.inputs) v = look_up(values, v);
-        const ValueIds old = node.outputs, made = patch.node(std::move(copy), static_cast<int>(old.size()));
+        Node copy = graph.node(id);
+        for (ValueId& v : copy.inputs) v = values.get_or(v, v);
+        const ValueIds old = copy.outputs, made = patch.node(std::move(copy), static_cast<int>(old.size()));
         for (size_t i = 0; i < old.size(); ++i)
-            if (old[i] != kNoValue) values[old[i]] = made[i];
+            if (old[i] != kNoValue) values.set(old[i], made[i]);
         id = graph.value(made[0]).producer;
     }
 }
@@ -64,116 +71,99 @@ void feed(const Graph& graph, std::vector<NodeId>& order, Values& values, Patch&
 
 bool expand_gradient(const Graph& graph, NodeId id, Patch& patch) {
     const Node& node = graph.node(id);
-    if (node.op_type != "Gradient" || node.domain != kDomain) return false;
+    if (node.op_type != "Gradient" || node.domain != "ai.onnx.preview.training") return false;
     const size_t xs = node.attributes.strings("xs").size(), all = (node.inputs.size() - 1) / 2;
-    Values values;
-    std::unordered_set<ValueId> stops;
+    Notes values, stops, active, gradients;  // active: depends on xs
     for (size_t i = 0; i < all; ++i) {
-        stops.insert(node.inputs[all + i]);
-        if (node.inputs[i] != node.inputs[all + i]) values[node.inputs[all + i]] = node.inputs[i];
+        const ValueId given = node.inputs[i], named = node.inputs[all + i];
+        stops.set(named, 0);
+        if (given != named) values.set(named, given);
+        if (i < xs) active.set(given, 0);
     }
     std::vector<NodeId> order = nodes_between(graph, node.inputs.back(), stops);
     feed(graph, order, values, patch);
-    const ValueId y = look_up(values, node.inputs.back());
+    for (NodeId n : order)
+        for (ValueId v : graph.node(n).inputs)
+            if (active.has(v))
+                for (ValueId out : graph.node(n).outputs)
+                    if (out != kNoValue) active.set(out, 0);
 
-    std::unordered_set<ValueId> active;  // depends on xs
-    for (size_t i = 0; i < xs; ++i) active.insert(node.inputs[i]);
-    for (NodeId n : order) {
-        const Node& forward = graph.node(n);
-        bool depends = false;
-        for (ValueId v : forward.inputs) depends = depends || active.count(v);
-        if (depends)
-            for (ValueId v : forward.outputs) active.insert(v);
-    }
-
-    Values gradients;
+    const ValueId y = values.get_or(node.inputs.back(), node.inputs.back());
     require(is_float(graph.fact(y).dtype), "y has element type ", dtype_name(graph.fact(y).dtype),
             " when the model is loaded, expected a float type");
-    BackwardNode start{graph, patch, node, {}, {}, {}};
-    gradients[y] = start.filled(y, 1);
+    const BackwardNode start(graph, patch, node);
+    gradients.set(y, start.filled(y, 1));
     for (size_t i = order.size(); i-- > 0;) {
-        const Node& forward = graph.node(order[i]);
-        BackwardNode back{graph, patch, forward, {}, std::vector<ValueId>(forward.inputs.size(), kNoValue), {}};
+        BackwardNode back(graph, patch, graph.node(order[i]));
         bool reached = false, wanted = false;
-        for (ValueId v : forward.outputs) {
-            const auto it = gradients.find(v);
-            back.dy.push_back(it == gradients.end() ? kNoValue : it->second);
-            reached = reached || it != gradients.end();
+        for (ValueId v : back.node.outputs) {
+            back.dy.push_back(gradients.get(v));
+            reached = reached || gradients.has(v);
         }
-        for (ValueId v : forward.inputs) {
-            back.wanted.push_back(v != kNoValue && active.count(v) && is_float(graph.fact(v).dtype));
-            wanted = wanted || back.wanted.back();
+        for (ValueId v : back.node.inputs) {
+            const bool is_wanted = active.has(v) && is_float(graph.fact(v).dtype);
+            back.wanted.push_back(is_wanted ? v : kNoValue);
+            back.dx.push_back(kNoValue);
+            wanted = wanted || is_wanted;
         }
         if (!reached || !wanted) continue;
-        const auto backward = backward_of(forward);
-        if (!backward)
-            fail(ErrorKind::not_implemented, "the path from y back to xs passes ", node_text(forward),
-                 ", of which no derivative is known; docs/conformance.md lists the operators that have one");
         try {
-            backward(back);
+            if (!differentiate(back)) BackwardNode::refuse("is not known; docs/conformance.md lists those that are");
         } catch (Error& e) {
-            e.add_context(cat("the derivative of ", node_text(forward)));
+            e.add_context("the derivative of " + node_text(back.node));
             throw;
         }
         for (size_t k = 0; k < back.dx.size(); ++k) {
-            if (back.dx[k] == kNoValue || !back.wanted[k]) continue;
-            const auto [it, fresh] = gradients.try_emplace(forward.inputs[k], back.dx[k]);
-            if (!fresh) it->second = patch.node("Add", {it->second, back.dx[k]});
+            const ValueId v = back.wanted[k], own = back.dx[k];
+            if (v == kNoValue || own == kNoValue) continue;
+            gradients.set(v, gradients.has(v) ? back.op("Add", {gradients.get(v), own}) : own);
         }
     }
     for (size_t i = 0; i < node.outputs.size(); ++i) {
-        if (node.outputs[i] == kNoValue) continue;
-        const auto it = gradients.find(node.inputs[i]);
-        patch.replace(node.outputs[i], it == gradients.end() ? start.filled(node.inputs[i], 0) : it->second);
+        const ValueId x = node.inputs[i];
+        if (node.outputs[i] != kNoValue)
+            patch.replace(node.outputs[i], gradients.has(x) ? gradients.get(x) : start.filled(x, 0));
     }
     return true;
 }
 
-ValueId BackwardNode::cast(ValueId v, DType to) const {
-    if (patch.fact(v).dtype == to) return v;
-    return op("Cast", {v}, Attributes().set("to", static_cast<int64_t>(to)));
-}
+void BackwardNode::refuse(const char* why) { fail(ErrorKind::not_implemented, why); }
 
-ValueId BackwardNode::number(double value, DType dtype) const {
-    if (dtype != DType::f64) return patch.constant_float(static_cast<float>(value), dtype);
-    return patch.constant(Tensor::scalar<double>(value));
+ValueId BackwardNode::reshape_as(ValueId v, ValueId like) const {
+    if (opset() < 14) return op("Reshape", {v, shape(like)});
+    return op("Reshape", {v, shape(like)}, "allowzero", 1);  // zeros are sizes
 }
 
 ValueId BackwardNode::filled(ValueId like, double value) const {
-    Tensor one = Tensor::allocate(DType::f32, {1});
-    *one.as<float>() = static_cast<float>(value);
-    const ValueId made = op("ConstantOfShape", {shape_of(like)}, Attributes().set("value", std::move(one)));
-    return cast(made, patch.fact(like).dtype);
+    return cast(op("Expand", {number(value, DType::f32), shape(like)}), patch.fact(like).dtype);
 }
 
 ValueId BackwardNode::sum(ValueId v, const std::vector<int64_t>& axes) const {
     if (axes.empty()) return v;
-    if (opset() >= 13) return op("ReduceSum", {v, patch.constant_ints(axes)});
-    return op("ReduceSum", {v}, Attributes().set("axes", axes));
+    return opset() < 13 ? op("ReduceSum", {v}, "axes", axes) : op("ReduceSum", {v, patch.constant_ints(axes)});
 }
 
-ValueId BackwardNode::transposed(ValueId v, std::vector<int64_t> perm) const {
-    if (perm.empty()) {
-        for (int64_t i = 0; i < rank(v); ++i) perm.push_back(i);
-        std::swap(perm.at(perm.size() - 2), perm.back());
-    }
-    return op("Transpose", {v}, Attributes().set("perm", std::move(perm)));
+ValueId BackwardNode::transposed(ValueId v) const {
+    std::vector<int64_t> perm;
+    for (int64_t i = 0; i < rank(v); ++i) perm.push_back(i);
+    std::swap(perm.at(perm.size() - 2), perm.back());
+    return op("Transpose", {v}, "perm", perm);
 }
 
 int64_t BackwardNode::rank(ValueId v) const {
-    const Fact& fact = patch.fact(v);
-    if (!fact.ranked)
-        fail(ErrorKind::not_implemented, "the number of axes of '", graph.value(v).name,
-             "' is not known when the model is loaded");
-    return fact.rank();
+    if (!patch.fact(v).ranked) refuse("needs numbers of axes that are not known when the model is loaded");
+    return patch.fact(v).rank();
 }
 
 ValueId BackwardNode::unbroadcast(ValueId gradient, ValueId x) const {
     const int64_t own = rank(x), lead = rank(gradient) - own;
     const Shape from = patch.fact(gradient).shape, to = patch.fact(x).shape;
-    std::vector<int64_t> axes;
+    std::vector<int64_t> axes, ones;
     bool known = true;
-    for (int64_t i = 0; i < lead; ++i) axes.push_back(i);
+    for (int64_t i = 0; i < lead; ++i) {
+        axes.push_back(i);
+        ones.push_back(1);
+    }
     for (int64_t i = 0; i < own; ++i) {
         const int64_t a = from[static_cast<size_t>(i + lead)], b = to[static_cast<size_t>(i)];
         if (a == b && a != kUnknownDim) continue;
@@ -184,17 +174,11 @@ ValueId BackwardNode::unbroadcast(ValueId gradient, ValueId x) const {
         const ValueId summed = sum(gradient, axes);
         return lead > 0 ? reshape_as(summed, x) : summed;
     }
-    if (opset() < 13)
-        fail(ErrorKind::not_implemented, "'", graph.value(x).name,
-             "' may be broadcast, which is not known when the model is loaded: this needs opset 13");
+    if (opset() < 13) refuse("needs opset 13 where it is not known what is broadcast");
     // Axes that are 1 in x: where they are in the gradient too, their sum is themselves.
-    const ValueId one = patch.constant_ints({1});
-    const ValueId padded =
-        op("Concat", {patch.constant_ints(std::vector<int64_t>(static_cast<size_t>(lead), 1)), shape_of(x)},
-           Attributes().set("axis", int64_t{0}));
-    const ValueId found = op("Reshape", {op("NonZero", {op("Equal", {padded, one})}), patch.constant_ints({-1})});
-    const ValueId summed = op("ReduceSum", {gradient, found}, Attributes().set("noop_with_empty_axes", int64_t{1}));
-    return reshape_as(summed, x);
+    const ValueId found = op("NonZero", {op("Equal", {join({patch.constant_ints(ones), shape(x)}), ints({1})})});
+    const ValueId at = op("Reshape", {found, ints({-1})});
+    return reshape_as(op("ReduceSum", {gradient, at}, "noop_with_empty_axes", 1), x);
 }
 
 }  // namespace linnet

@@ -41,7 +41,8 @@ def page() -> str:
         rows = [
             f"| {name} | {', '.join(map(str, sorted(versions)))} |" for name, versions in sorted(table[domain].items())
         ]
-        head = f"## {title}\n\n{text}\n\n{len(rows)} operators.\n\n| operator | versions |\n|---|---|"
+        count = f"{len(rows)} operator{'s' * (len(rows) > 1)}"
+        head = f"## {title}\n\n{text}\n\n{count}.\n\n| operator | versions |\n|---|---|"
         parts.append("\n".join([head, *rows]) + "\n")
     return "\n".join(parts)
 

@@ -22,8 +22,26 @@ LINNET_INLINE void filter_block(size_t taps, const float* x, const float* w, flo
     unroll<V>(LINNET_LAMBDA(v) { store_some(y + v * lanes, sums[v], left - v * lanes); });
 }
 
+// One output of each of `lanes` rows with four taps, which all lie behind each other.
+LINNET_INLINE void filter_step(const float* x, const float* w, const float* bias, float* y) {
+    f32 taps[4], weights[4];
+    unroll<4>(LINNET_LAMBDA(i) {
+        taps[i] = load_quads(x + i * 4, 16 * sizeof(float));
+        weights[i] = load_quads(w + i * 4, 16 * sizeof(float));
+    });
+    transpose_quads(taps);
+    transpose_quads(weights);
+    f32 sum = bias ? load(bias) : splat(0.0f);
+    unroll<4>(LINNET_LAMBDA(j) { sum = fma(taps[j], weights[j], sum); });
+    store(y, sum);
+}
+
 static void filter_f32(const FilterF32& a) noexcept {
-    for (size_t r = 0; r < a.rows; ++r) {
+    size_t r = 0;
+    if (a.n == 1 && a.taps == 4 && a.x_stride == 4 && a.y_stride == 1)
+        for (; r + lanes <= a.rows; r += lanes)
+            filter_step(a.x + r * 4, a.w + r * 4, a.bias ? a.bias + r : nullptr, a.y + r);
+    for (; r < a.rows; ++r) {
         const float* const x = a.x + (ptrdiff_t)r * a.x_stride;
         const float* const w = a.w + r * a.taps;
         float* const y = a.y + (ptrdiff_t)r * a.y_stride;
@@ -31,10 +49,7 @@ static void filter_f32(const FilterF32& a) noexcept {
         if (a.n < 4) {
             for (size_t i = 0; i < a.n; ++i) {
                 float sum = bias;
-                size_t j = 0;
-                for (; j + 4 <= a.taps; j += 4)
-                    unroll<4>(LINNET_LAMBDA(t) { sum = fma_one(x[i + j + t], w[j + t], sum); });
-                for (; j < a.taps; ++j) sum = fma_one(x[i + j], w[j], sum);
+                for (size_t j = 0; j < a.taps; ++j) sum = fma_one(x[i + j], w[j], sum);
                 y[i] = sum;
             }
             continue;

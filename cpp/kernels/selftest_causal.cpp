@@ -6,7 +6,7 @@ namespace {
 
 void test_filter(const Kernels& K, Tally& tally, size_t rows, size_t n, size_t taps, bool bias) {
     Random rng;
-    const size_t wide = n + taps - 1, y_stride = n + 3;
+    const size_t wide = n + taps - 1, y_stride = n == 1 ? 1 : n + 3;
     const auto x = random_floats(rng, rows * wide), w = random_floats(rng, rows * taps), b = random_floats(rng, rows);
     Guarded<float> y(rows * y_stride);
     FilterF32 a;
@@ -100,7 +100,7 @@ void test_linear_attention(const Kernels& K, Tally& tally, size_t keys, size_t c
 }  // namespace
 
 void test_causal(const Kernels& K, Tally& tally) {
-    for (const size_t rows : {1, 3})
+    for (const size_t rows : {1, 3, 37})
         for (const size_t n : {1, 2, 3, 4, 7, 16, 31, 64, 65, 200})
             for (const size_t taps : {1, 2, 4, 7})
                 for (const bool bias : {false, true}) test_filter(K, tally, rows, n, taps, bias);

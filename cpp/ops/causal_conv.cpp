@@ -21,39 +21,39 @@ bool is_silu(const Attributes& attributes) {
 }
 
 void infer_causal_conv(InferContext& ctx) {
+    static constexpr struct {
+        const char *name, *layout;
+        int64_t rank;
+    } kInputs[] = {{"x", "[batch, channels, length]", 3},
+                   {"the weights", "[channels, 1, k]", 3},
+                   {"bias", "[channels]", 1},
+                   {"past_state", "[batch, channels, k - 1]", 3}};
     is_silu(ctx.attributes);
-    for (int i = 0; i < 4; ++i)
-        if (ctx.has_input(i)) check_dtype(ctx, i, kTypes);
-    const Fact &x = ctx.input(0), &w = ctx.input(1);
-    for (int i = 1; i < 4; ++i)
-        if (ctx.has_input(i)) {
-            const DType own = ctx.input(i).dtype;
-            require(own == x.dtype || own == DType::undefined || x.dtype == DType::undefined, "input ", i, " is ",
-                    dtype_name(own), ", x is ", dtype_name(x.dtype));
-        }
-    require(!x.ranked || x.rank() == 3, "x has rank ", x.rank(), ", expected 3: [batch, channels, length]");
-    require(!w.ranked || w.rank() == 3, "the weights have rank ", w.rank(), ", expected 3: [channels, 1, k]");
-    Shape y = x.ranked ? x.shape : unknown_shape(3);
-    int64_t kept = kUnknownDim;
-    if (w.ranked) {
-        y[1] = same_dim(ctx.dims, y[1], w.shape[0], "channels of x and of the weights");
-        same_dim(ctx.dims, w.shape[1], 1, "axis 1 of the weights");
-        require(!is_number(w.shape[2]) || w.shape[2] > 0, "the weights have no taps");
-        kept = ctx.dims.sub(w.shape[2], 1);
+    const DType dtype = common_dtype(ctx, 0, 2);
+    Shape shapes[4];
+    for (int i = 0; i < 4; ++i) {
+        const auto& [name, layout, rank] = kInputs[i];
+        shapes[i] = unknown_shape(rank);
+        if (!ctx.has_input(i)) continue;
+        check_dtype(ctx, i, kTypes);
+        const Fact& f = ctx.input(i);
+        require(f.dtype == dtype || f.dtype == DType::undefined || dtype == DType::undefined, name, " is ",
+                dtype_name(f.dtype), ", x is ", dtype_name(dtype));
+        if (!f.ranked) continue;
+        require(f.rank() == rank, name, " has rank ", f.rank(), ", expected ", layout);
+        shapes[i] = f.shape;
     }
-    if (ctx.has_input(2) && ctx.input(2).ranked) {
-        require(ctx.input(2).rank() == 1, "bias has rank ", ctx.input(2).rank(), ", expected 1");
-        y[1] = same_dim(ctx.dims, y[1], ctx.input(2).shape[0], "channels of x and of bias");
-    }
-    if (ctx.has_input(3) && ctx.input(3).ranked) {
-        const Fact& past = ctx.input(3);
-        require(past.rank() == 3, "past_state has rank ", past.rank(), ", expected 3: [batch, channels, k - 1]");
-        y[0] = same_dim(ctx.dims, y[0], past.shape[0], "batches of x and past_state");
-        y[1] = same_dim(ctx.dims, y[1], past.shape[1], "channels of x and past_state");
-        kept = same_dim(ctx.dims, kept, past.shape[2], "positions of past_state against k - 1");
-    }
-    ctx.output(0, x.dtype, y);
-    ctx.output(1, x.dtype, {y[0], y[1], kept});
+    const Shape &x = shapes[0], &w = shapes[1], &past = shapes[3];
+    require(!is_number(w[2]) || w[2] > 0, "the weights have no taps");
+    same_dim(ctx.dims, w[1], 1, "axis 1 of the weights");
+    const int64_t batch = same_dim(ctx.dims, x[0], past[0], "batches of x and past_state");
+    int64_t channels = x[1];
+    channels = same_dim(ctx.dims, channels, w[0], "channels of x and of the weights");
+    channels = same_dim(ctx.dims, channels, shapes[2][0], "channels of x and of bias");
+    channels = same_dim(ctx.dims, channels, past[1], "channels of x and past_state");
+    const int64_t kept = same_dim(ctx.dims, ctx.dims.sub(w[2], 1), past[2], "positions of past_state against k - 1");
+    ctx.output(0, dtype, {batch, channels, x[2]});
+    ctx.output(1, dtype, {batch, channels, kept});
 }
 
 struct CausalConvState {
@@ -74,20 +74,25 @@ std::shared_ptr<const void> prepare_causal_conv(PrepareContext& ctx) {
 
 // Past and new positions of a row, one behind the other; the last of them are kept.
 void fill_row(const float* past, int64_t kept, const float* x, int64_t length, float* row, float* present) {
-    if (length == 1) {  // a step of decoding: too little for calls
-        for (int64_t j = 0; j < kept; ++j) {
-            const float v = past ? past[j] : 0.0f;
-            row[j] = v;
-            if (present && j > 0) present[j - 1] = v;
-        }
-        row[kept] = *x;
-        if (present && kept > 0) present[kept - 1] = *x;
-        return;
-    }
     if (past) std::copy_n(past, kept, row);
     else std::fill_n(row, kept, 0.0f);
     std::copy_n(x, length, row + kept);
     if (present) std::copy_n(row + length, kept, present);
+}
+
+// The same for rows of one new position, a step of decoding: too little for calls.
+inline __attribute__((always_inline)) void fill_step(const float* past, int64_t kept, const float* x, int64_t rows,
+                                                     float* padded, float* present) {
+    for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t j = 0; j < kept; ++j) {
+            const float v = past ? past[r * kept + j] : 0.0f;
+            padded[j] = v;
+            if (present && j > 0) present[r * kept + j - 1] = v;
+        }
+        padded[kept] = x[r];
+        if (present && kept > 0) present[r * kept + kept - 1] = x[r];
+        padded += kept + 1;
+    }
 }
 
 void run_causal_conv(RunContext& ctx) {
@@ -101,9 +106,14 @@ void run_causal_conv(RunContext& ctx) {
     float* const memory = reinterpret_cast<float*>(ctx.scratch());
     const auto& kernels = kernels::kernels();
     const auto block = [&](int64_t first, int64_t rows, float* padded) {
-        for (int64_t r = first; r < first + rows; ++r)
-            fill_row(past ? past + r * kept : nullptr, kept, x.as<float>() + r * length, length,
-                     padded + (r - first) * state.width, present ? present + r * kept : nullptr);
+        const float* const before = past ? past + first * kept : nullptr;
+        float* const after = present ? present + first * kept : nullptr;
+        if (length == 1 && kept == 3) fill_step(before, 3, x.as<float>() + first, rows, padded, after);
+        else if (length == 1) fill_step(before, kept, x.as<float>() + first, rows, padded, after);
+        else
+            for (int64_t r = 0; r < rows; ++r)
+                fill_row(before ? before + r * kept : nullptr, kept, x.as<float>() + (first + r) * length, length,
+                         padded + r * state.width, after ? after + r * kept : nullptr);
         kernels::FilterF32 filter;
         filter.rows = static_cast<size_t>(rows);
         filter.n = static_cast<size_t>(length);

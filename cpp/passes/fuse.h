@@ -20,8 +20,6 @@ bool fuse_gate(const Graph& graph, NodeId id, Patch& patch);
 bool absorb_layout(const Graph& graph, NodeId id, Patch& patch);
 // Products and recurrent layers whose weights are dequantized constants keep them narrow. Before constants are folded.
 bool narrow_products(const Graph& graph, NodeId id, Patch& patch);
-// A depthwise convolution over time behind a Concat with its past becomes CausalConvWithState. Before Conv is lowered.
-bool fuse_causal_conv(const Graph& graph, NodeId id, Patch& patch);
 // MatMul, scale, mask, Softmax, MatMul become Attention. Before MatMul is lowered.
 bool fuse_attention(const Graph& graph, NodeId id, Patch& patch);
 

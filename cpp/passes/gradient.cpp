@@ -108,7 +108,7 @@ bool expand_gradient(const Graph& graph, NodeId id, Patch& patch) {
         }
         if (!reached || !wanted) continue;
         try {
-            if (!differentiate(back)) BackwardNode::refuse("is not known; docs/conformance.md lists those that are");
+            if (!differentiate(back)) BackwardNode::refuse("not known; docs/conformance.md lists those that are");
         } catch (Error& e) {
             e.add_context("the derivative of " + node_text(back.node));
             throw;
@@ -151,7 +151,7 @@ ValueId BackwardNode::transposed(ValueId v) const {
 }
 
 int64_t BackwardNode::rank(ValueId v) const {
-    if (!patch.fact(v).ranked) refuse("needs numbers of axes that are not known when the model is loaded");
+    if (!patch.fact(v).ranked) refuse("it needs numbers of axes that are not known when the model is loaded");
     return patch.fact(v).rank();
 }
 
@@ -174,7 +174,7 @@ ValueId BackwardNode::unbroadcast(ValueId gradient, ValueId x) const {
         const ValueId summed = sum(gradient, axes);
         return lead > 0 ? reshape_as(summed, x) : summed;
     }
-    if (opset() < 13) refuse("needs opset 13 where it is not known what is broadcast");
+    if (opset() < 13) refuse("it needs opset 13 where it is not known what is broadcast");
     // Axes that are 1 in x: where they are in the gradient too, their sum is themselves.
     const ValueId found = op("NonZero", {op("Equal", {join({patch.constant_ints(ones), shape(x)}), ints({1})})});
     const ValueId at = op("Reshape", {found, ints({-1})});

@@ -81,7 +81,7 @@ ValueId summed(const BackwardNode& back, ValueId v) {
     const int64_t rank = back.rank(v);
     int64_t axis = back.node.attributes.i("axis", matrix ? 1 : -1);
     if (axis < 0) axis += rank;
-    if (matrix && axis != rank - 1) BackwardNode::refuse("is known along the last axis only before opset 13");
+    if (matrix && axis != rank - 1) BackwardNode::refuse("known along the last axis only before opset 13");
     return back.sum(v, {axis});
 }
 
@@ -196,7 +196,7 @@ void concat_back(BackwardNode& back) {
 
 // The gradient goes to the places of x that `places` names, as if x were flat, and adds up there.
 ValueId scattered(const BackwardNode& back, ValueId places, ValueId g) {
-    if (back.opset() < 16) BackwardNode::refuse("needs opset 16");
+    if (back.opset() < 16) BackwardNode::refuse("it needs opset 16");
     const ValueId flat = back.ints({-1});
     const ValueId zeros = back.op("Reshape", {back.filled(back.x(0), 0), flat});
     const ValueIds inputs{zeros, back.op("Reshape", {places, flat}), back.op("Reshape", {g, flat})};
@@ -227,7 +227,7 @@ void max_pool_back(BackwardNode& back) {
 void dropout_back(BackwardNode& back) {
     if (back.node.inputs.size() > 2 && back.x(2) != kNoValue) {
         const Tensor* training = back.graph.constant(back.x(2));
-        if (!training || int_at(*training, 0)) BackwardNode::refuse("is not known in training mode");
+        if (!training || int_at(*training, 0)) BackwardNode::refuse("not known in training mode");
     }
     back.dx[0] = back.dy[0];
 }
@@ -236,7 +236,7 @@ void conv_back(BackwardNode& back) {
     const Attributes& attributes = back.node.attributes;
     const std::string pad = attributes.s("auto_pad", "NOTSET");
     const Fact &x = back.patch.fact(back.x(0)), &w = back.patch.fact(back.x(1)), &y = back.patch.fact(back.dy[0]);
-    if ((pad != "NOTSET" && pad != "VALID") || !w.ranked || !y.ranked) BackwardNode::refuse("needs explicit pads");
+    if ((pad != "NOTSET" && pad != "VALID") || !w.ranked || !y.ranked) BackwardNode::refuse("it needs explicit pads");
     const size_t spatial = static_cast<size_t>(back.rank(back.x(0))) - 2;
     const auto list = [&](const char* name, size_t n, int64_t absent) {
         return attributes.ints(name, std::vector<int64_t>(n, absent));
@@ -246,7 +246,7 @@ void conv_back(BackwardNode& back) {
     std::vector<int64_t> axes, sizes, over, zeros(spatial, 0), swap{1, 0}, others{0};
     for (size_t i = 0; i < spatial; ++i) {
         const int64_t in = x.shape[i + 2], out = y.shape[i + 2], k = w.shape[i + 2];
-        if (!is_number(in) || !is_number(out) || !is_number(k)) BackwardNode::refuse("needs known sizes of images");
+        if (!is_number(in) || !is_number(out) || !is_number(k)) BackwardNode::refuse("it needs known sizes of images");
         axes.push_back(static_cast<int64_t>(i) + 2);
         swap.push_back(axes.back());
         others.push_back(axes.back());
@@ -269,7 +269,7 @@ void conv_back(BackwardNode& back) {
         back.dx[0] = back.patch.node(made.op_type, made.inputs, std::move(made.attributes));
     }
     if (back.wanted[1] != kNoValue) {
-        if (group != 1) BackwardNode::refuse("by weights is known for group 1 only");
+        if (group != 1) BackwardNode::refuse("by weights known for group 1 only");
         // Images become channels: their product with the gradient, taken at steps of the strides.
         Node made = convolve("Conv", back.op("Transpose", {back.x(0)}, "perm", swap),
                              back.op("Transpose", {back.dy[0]}, "perm", swap), dilations, strides);
@@ -288,7 +288,7 @@ void loss_back(BackwardNode& back) {
     const bool weighted = node.inputs.size() > 2 && back.x(2) != kNoValue;
     if (back.dy[0] == kNoValue || (back.dy.size() > 1 && back.dy[1] != kNoValue) ||
         (weighted && back.wanted[2] != kNoValue))
-        BackwardNode::refuse("is known for the loss by its scores only");
+        BackwardNode::refuse("known for the loss by its scores only");
     const DType dtype = back.patch.fact(back.x(0)).dtype;
     const ValueId one = back.ints({1});
     ValueId labels = back.cast(back.x(1), DType::i64), weight = back.cast(back.op("Equal", {labels, labels}), dtype);
@@ -315,7 +315,7 @@ void loss_back(BackwardNode& back) {
 }
 
 struct Derivative {
-    const char* ops;  // each with a blank behind it
+    const char* ops;  // between blanks
     void (*backward)(BackwardNode&);
 };
 
@@ -342,7 +342,7 @@ bool differentiate(BackwardNode& back) {
         for (size_t i = 0; i < back.dx.size(); ++i) {
             if (back.wanted[i] == kNoValue) continue;
             const char* program = program_of(op, i);
-            if (!program || *program == '|') BackwardNode::refuse("by one of its inputs is not known");
+            if (!program || *program == '|') BackwardNode::refuse("not known by one of its inputs");
             by_program(back, i, program);
         }
         return true;

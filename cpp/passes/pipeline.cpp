@@ -48,7 +48,6 @@ constexpr Pass kLower[] = {
     {.name = "fold_constants", .run = fold_constants},  // weights of what stays float
     {.name = "operator_simplify", .rule = operator_simplify},
     {.name = "fuse_attention", .rule = fuse_attention},
-    {.name = "fuse_causal_conv", .rule = fuse_causal_conv},
     {.name = "cast_float32_only", .rule = cast_float32_only, .required = true},
     {.name = "operator_lower", .rule = operator_lower, .required = true},
     {.name = "cast_float32_only", .rule = cast_float32_only, .required = true},

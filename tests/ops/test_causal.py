@@ -101,27 +101,6 @@ def test_causal_conv_step_by_step() -> None:
     np.testing.assert_array_equal(state, last)
 
 
-def test_causal_conv_written_out() -> None:
-    """Concat, Conv, Sigmoid, Mul and Slice: recognised, and the same numbers."""
-    rng = np.random.default_rng(4)
-    x, w, b, past = conv_inputs(rng, 2, 8, 9, 4, True, True, np.float32)
-    nodes = [
-        helper.make_node("Concat", ["p", "x"], ["c"], axis=2),
-        helper.make_node("Conv", ["c", "w", "b"], ["v"], group=8),
-        helper.make_node("Sigmoid", ["v"], ["g"]),
-        helper.make_node("Mul", ["v", "g"], ["y"]),
-    ]
-    given = [helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape) for n, a in (("x", x), ("p", past))]
-    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
-    constants = [numpy_helper.from_array(w, "w"), numpy_helper.from_array(b, "b")]
-    graph = helper.make_graph(nodes, "g", given, out, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    session = _core.Session.from_bytes(model.SerializeToString(), _core.SessionOptions())
-    assert "CausalConvWithState" in session.dump()
-    want = linnet("CausalConvWithState", x, w, b, past, opset=27, activation="silu")[0]
-    check(session.run({"x": x, "p": past})[0], want, 1e-6)
-
-
 @pytest.mark.parametrize(
     ("shapes", "more", "message"),
     [

@@ -3,11 +3,13 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 if(LINNET_LIBRARY)
-  add_library(linnet SHARED cpp/bindings/c.cpp cpp/bindings/c_operators.cpp)
+  # Training stays in the Python module and in linnet-run: the library is for inference, and small.
+  add_library(linnet SHARED cpp/bindings/c.cpp cpp/bindings/c_operators.cpp cpp/bindings/no_training.cpp
+    "$<FILTER:$<TARGET_OBJECTS:linnet_objects>,EXCLUDE,/(training|gradient|gradient_rules|postfix)[.]cpp>")
   add_library(linnet::linnet ALIAS linnet)
   target_compile_definitions(linnet PRIVATE LINNET_BUILD LINNET_VERSION="${PROJECT_VERSION}")
-  target_link_libraries(linnet PRIVATE $<BUILD_INTERFACE:linnet_objects> $<BUILD_INTERFACE:linnet_kernels>)
-  target_include_directories(linnet PRIVATE cpp/include INTERFACE
+  target_link_libraries(linnet PRIVATE $<BUILD_INTERFACE:linnet_kernels> $<BUILD_INTERFACE:Threads::Threads>)
+  target_include_directories(linnet PRIVATE cpp cpp/include INTERFACE
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cpp/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   set_target_properties(linnet PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0)
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")

@@ -13,6 +13,11 @@ from linnet import _core
 DOMAINS = {
     "": ("ai.onnx", "The ONNX standard. Opsets up to 28 are known; a model of a newer one is refused."),
     "ai.onnx.ml": ("ai.onnx.ml", "The ONNX standard for classical machine learning."),
+    "ai.onnx.preview": ("ai.onnx.preview", "The ONNX standard's drafts."),
+    "ai.onnx.preview.training": (
+        "ai.onnx.preview.training",
+        "Steps of optimizers, and Gradient, which is replaced by what computes it ([conformance.md](conformance.md)).",
+    ),
     "com.microsoft": ("com.microsoft", "Operators that onnxruntime's tools write into models."),
     "linnet": ("linnet", "Internal: made by lowering, never read from a file or written to one."),
 }
@@ -36,7 +41,8 @@ def page() -> str:
         rows = [
             f"| {name} | {', '.join(map(str, sorted(versions)))} |" for name, versions in sorted(table[domain].items())
         ]
-        head = f"## {title}\n\n{text}\n\n{len(rows)} operators.\n\n| operator | versions |\n|---|---|"
+        count = f"{len(rows)} operator{'s' * (len(rows) > 1)}"
+        head = f"## {title}\n\n{text}\n\n{count}.\n\n| operator | versions |\n|---|---|"
         parts.append("\n".join([head, *rows]) + "\n")
     return "\n".join(parts)
 

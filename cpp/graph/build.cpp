@@ -252,7 +252,23 @@ class Builder {
         }
         check_arity(node);
         read_attributes(scope, p, node, opsets, depth, frame);
+        if (node.op_type == "Gradient") add_named_inputs(scope, node);
         graph.add_node(std::move(node));
+    }
+
+    // Gradient speaks of values by name, in attributes: they become inputs behind its own, so that they stay alive and
+    // keep their meaning while the graph is changed.
+    void add_named_inputs(Scope& scope, Node& node) {
+        std::vector<std::string> names = node.attributes.strings("xs");
+        for (std::string& name : node.attributes.strings("zs")) names.push_back(std::move(name));
+        require(node.inputs.size() == names.size(), node_text(node), ": ", node.inputs.size(),
+                " inputs given, xs and zs name ", names.size(), " values");
+        names.push_back(node.attributes.s("y", ""));
+        for (const std::string& name : names) {
+            const ValueId id = find(scope, name);
+            require(id >= 0, node_text(node), ": there is no value '", name, "' in the graph");
+            node.inputs.push_back(id);
+        }
     }
 
     static void check_arity(const Node& node) {

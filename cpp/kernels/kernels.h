@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "kernels/kernels_bytes.h"
+#include "kernels/kernels_causal.h"
 #include "kernels/kernels_sparse.h"
 
 namespace linnet::kernels {
@@ -370,6 +371,10 @@ struct Kernels {
     void (*pack_recurrent_s8)(size_t hidden, size_t gates, const int8_t* r, void* out) noexcept;
     // Blocks [begin, end), last to first if `backward`.
     void (*recurrent_f32)(const RecurrentF32&, size_t begin, size_t end, bool backward) noexcept;
+
+    void (*filter_f32)(const FilterF32&) noexcept;
+    size_t linear_attention_cols;
+    void (*linear_attention_f32)(const LinearAttentionF32&) noexcept;
 
     // The program of an epilogue alone: y[r, c] = epilogue(x[r, c]) for row_begin <= r < row_end; y may be x.
     void (*epilogue_f32)(const Epilogue&, size_t row_begin, size_t row_end, size_t cols, const float* x,

@@ -136,6 +136,7 @@ int main(int argc, char** argv) {
         test::test_elementwise(*table, tally);
         test::test_rows(*table, tally);
         test::test_recurrent(*table, tally);
+        test::test_causal(*table, tally);
         test::test_convert(*table, tally);
         std::printf("%-9s %zu checks, %s\n", *name, tally.checks,
                     tally.failures ? (std::to_string(tally.failures) + " FAILED").c_str() : "ok");

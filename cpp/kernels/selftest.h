@@ -129,6 +129,7 @@ void test_conv(const Kernels&, Tally&);
 void test_elementwise(const Kernels&, Tally&);
 void test_rows(const Kernels&, Tally&);
 void test_recurrent(const Kernels&, Tally&);
+void test_causal(const Kernels&, Tally&);
 void test_convert(const Kernels&, Tally&);
 void bench(const Kernels&, bool json);
 void bench_sparse(const Kernels&, bool json);

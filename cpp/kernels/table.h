@@ -3,6 +3,7 @@
 
 #include "kernels/binary.h"
 #include "kernels/bytes.h"
+#include "kernels/causal.h"
 #include "kernels/convert.h"
 #include "kernels/depthwise.h"
 #include "kernels/depthwise_s8.h"
@@ -80,6 +81,9 @@ constexpr Kernels table = {
     LINNET_ENTRY(pack_recurrent_s8_size),
     LINNET_ENTRY(pack_recurrent_s8),
     LINNET_ENTRY(recurrent_f32),
+    LINNET_ENTRY(filter_f32),
+    .linear_attention_cols = state_vectors * lanes,
+    LINNET_ENTRY(linear_attention_f32),
     LINNET_ENTRY(epilogue_f32),
     LINNET_ENTRY(map_f32),
     LINNET_ENTRY(binary_f32),

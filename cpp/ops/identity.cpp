@@ -5,6 +5,7 @@
 
 #include "base/half.h"
 #include "ops/elementwise.h"
+#include "ops/shared/seed.h"
 
 namespace linnet {
 namespace {
@@ -60,7 +61,8 @@ void run_dropout(RunContext& ctx) {
         return;
     }
     if (!(ratio >= 0 && ratio < 1)) fail(ErrorKind::invalid_argument, "ratio is ", ratio, ", expected 0 <= ratio < 1");
-    std::mt19937 generator(static_cast<uint32_t>(ctx.attributes.i("seed", 0)));
+    const bool seeded = ctx.attributes.has("seed");
+    std::mt19937 generator(static_cast<uint32_t>(seeded ? ctx.attributes.i("seed", 0) : fresh_seed() >> 32));
     const float scale = static_cast<float>(1 / (1 - ratio));
     for (int64_t i = 0, n = x.count(); i < n; ++i) {
         const uint32_t high = generator() >> 5, low = generator() >> 6;

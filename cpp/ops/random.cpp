@@ -1,13 +1,12 @@
 // RandomUniform, RandomNormal, their Like forms, Bernoulli, Multinomial. Values come from a counter: element i of a run
 // is a hash of (seed, i), so that threads need no order. With the attribute `seed` every run draws the same values.
-#include <atomic>
-#include <chrono>
 #include <cmath>
 #include <vector>
 
 #include "base/half.h"
 #include "ops/convert.h"
 #include "ops/elementwise.h"
+#include "ops/shared/seed.h"
 
 namespace linnet {
 namespace {
@@ -33,9 +32,7 @@ struct Stream {
 
 Stream stream_of(const Attributes& attributes) {
     if (attributes.has("seed")) return {mix(float_to_bits(attributes.f("seed", 0)))};
-    static std::atomic<uint64_t> runs{
-        static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count())};
-    return {mix(runs.fetch_add(0x632be59bd9b4e019u))};
+    return {mix(fresh_seed())};
 }
 
 DType dtype_of_attribute(const InferContext& ctx, DType absent, DTypes allowed) {

@@ -5,6 +5,7 @@
 #include "graph/infer.h"
 #include "passes/codebook.h"
 #include "passes/fuse.h"
+#include "passes/gradient.h"
 #include "passes/integer.h"
 #include "passes/layout.h"
 
@@ -23,6 +24,7 @@ bool operator_lower(const Graph& graph, NodeId id, Patch& patch) {
 
 // What a model means, in fewer and clearer nodes.
 constexpr Pass kSimplify[] = {
+    {.name = "expand_gradient", .rule = expand_gradient, .required = true},
     {.name = "fold_constants", .run = fold_constants},
     {.name = "inline_if", .rule = inline_if},
     {.name = "operator_simplify", .rule = operator_simplify},
@@ -33,6 +35,7 @@ constexpr Pass kSimplify[] = {
 
 // For this machine. Later entries rely on earlier ones.
 constexpr Pass kLower[] = {
+    {.name = "expand_gradient", .rule = expand_gradient, .required = true},
     {.name = "remove_unused", .run = remove_unused, .required = true},  // a rule leaves alone what nobody uses
     {.name = "read_codes", .rule = read_codes},
     {.name = "unfold_qlinear", .rule = unfold_qlinear},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -421,3 +422,48 @@ def test_broadcast_keys_stay():
     assert "linnet.Attention" not in load(model).dump("lower")
     ort = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     compare(model, feeds, ort.run(None, feeds))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("known", [False, True])
+def test_written_out_with_rows_of_no_key(dtype: Any, known: bool) -> None:
+    """The form that ONNX's own function has: rows whose mask is -inf throughout give zeros. In 16 bits as well."""
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((2, 3, n, 8)).astype(dtype) for n in (4, 6, 6))
+    mask = np.where(rng.uniform(size=(4, 6)) < 0.4, -np.inf, 0).astype(dtype)
+    mask[2] = -np.inf
+    mask[:2, 0] = mask[3, 0] = 0
+    root, zero, low = (np.array(x, dtype) for x in (8**-0.25, 0, -np.inf))
+    nodes = [
+        helper.make_node("Mul", ["q", "root"], ["qs"]),
+        helper.make_node("Transpose", ["k"], ["kt"], perm=[0, 1, 3, 2]),
+        helper.make_node("Mul", ["kt", "root"], ["ks"]),
+        helper.make_node("MatMul", ["qs", "ks"], ["scores"]),
+        helper.make_node("Add", ["scores", "mask"], ["masked"]),
+        helper.make_node("Softmax", ["masked"], ["p"], axis=-1),
+        helper.make_node("ReduceMax", ["mask", "last"], ["most"], keepdims=1),
+        helper.make_node("Equal", ["most", "low"], ["none"]),
+        helper.make_node("Where", ["none", "zero", "p"], ["safe"]),
+        helper.make_node("MatMul", ["safe", "v"], ["y"]),
+    ]
+    feeds = {"q": q, "k": k, "v": v}
+    constants = {"root": root, "zero": zero, "low": low, "last": np.array([-1])}
+    (constants if known else feeds)["mask"] = mask
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, kind, x.shape) for n, x in feeds.items()],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [numpy_helper.from_array(x, n) for n, x in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    session = _core.Session.from_bytes(model.SerializeToString(), _core.SessionOptions())
+    assert "linnet.Attention" in session.dump() and "Softmax" not in session.dump()
+    wide = {n: x.astype(np.float64) for n, x in {**feeds, **constants}.items()}
+    scores = wide["q"] @ wide["k"].swapaxes(-1, -2) / np.sqrt(8) + wide["mask"]
+    e = np.exp(scores - np.maximum(scores.max(-1, keepdims=True), -1e30))
+    want = e / np.maximum(e.sum(-1, keepdims=True), 1e-30) @ wide["v"]
+    np.testing.assert_array_equal(want[:, :, 2], 0)
+    tolerance = 2e-3 if dtype == np.float16 else 1e-5
+    np.testing.assert_allclose(session.run(feeds)[0].astype(np.float64), want, rtol=tolerance, atol=tolerance)

@@ -1,6 +1,8 @@
 // Helpers of operators with a body.
 #include "ops/shared/body.h"
 
+#include <unordered_map>
+
 #include "ops/shared/facts.h"
 
 namespace linnet {
@@ -66,6 +68,29 @@ Tensor as_declared(Tensor scalar, const Graph& body, size_t input) {
     const Fact& fact = body.fact(body.inputs[input].value);
     if (fact.ranked && fact.rank() == 1) scalar.shape = {1};
     return scalar;
+}
+
+ValueIds copy_body(Patch& patch, const Graph& body, const ValueIds& inputs) {
+    std::unordered_map<ValueId, ValueId> map;  // theirs -> ours
+    for (size_t i = 0; i < inputs.size(); ++i) map[body.inputs.at(i).value] = inputs[i];
+    const auto mapped = [&](ValueId v) -> ValueId {
+        if (v == kNoValue) return v;
+        if (const auto it = map.find(v); it != map.end()) return it->second;
+        const Tensor* c = body.constant(v);
+        require(c != nullptr, "a subgraph reads '", body.value(v).name, "', which nothing makes");
+        return map[v] = patch.constant(*c, body.value(v).name);
+    };
+    for (NodeId id : body.order) {
+        Node made = body.node(id);
+        for (ValueId& v : made.inputs) v = mapped(v);
+        const ValueIds outputs = made.outputs;
+        const ValueIds ours = patch.node(std::move(made), static_cast<int>(outputs.size()));
+        for (size_t i = 0; i < outputs.size(); ++i)
+            if (outputs[i] != kNoValue) map[outputs[i]] = ours[i];
+    }
+    ValueIds outputs;
+    for (const Port& port : body.outputs) outputs.push_back(mapped(port.value));
+    return outputs;
 }
 
 }  // namespace linnet

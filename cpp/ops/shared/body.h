@@ -29,4 +29,8 @@ Tensor empty_stack(const Graph& body, size_t index, int64_t axis = 0);
 // A scalar, or a tensor of one element where the body declares its input so.
 Tensor as_declared(Tensor scalar, const Graph& body, size_t input);
 
+// Adds copies of a body's nodes and constants to the graph, of which these values are the inputs (formal, then captured
+// ones); gives its outputs.
+ValueIds copy_body(Patch& patch, const Graph& body, const ValueIds& inputs);
+
 }  // namespace linnet

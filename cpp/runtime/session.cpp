@@ -107,7 +107,11 @@ Session::Session(onnx::Bytes bytes, std::shared_ptr<const void> owner, const Ses
 }
 
 Session::Session(const Session& other, std::set<std::string> fed)
-    : options_(other.options_), origin_(other.origin_), fed_(std::move(fed)), profiler_(other.profiler_), custom_(other.custom_) {
+    : options_(other.options_),
+      origin_(other.origin_),
+      fed_(std::move(fed)),
+      profiler_(other.profiler_),
+      custom_(other.custom_) {
     options_.optimized_model.clear();
     in_context("loading", origin_, [&] { load(other.model_); });
 }

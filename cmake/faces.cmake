@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 
 if(LINNET_LIBRARY)
   # Training stays in the Python module and in linnet-run: the library is for inference, and small.
-  add_library(linnet SHARED cpp/bindings/c.cpp cpp/bindings/c_operators.cpp cpp/bindings/no_training.cpp
+  add_library(linnet SHARED cpp/bindings/c.cpp cpp/bindings/c_operators.cpp cpp/passes/no_training.cpp
     "$<FILTER:$<TARGET_OBJECTS:linnet_objects>,EXCLUDE,/(training|gradient|gradient_rules|postfix)[.]cpp>")
   add_library(linnet::linnet ALIAS linnet)
   target_compile_definitions(linnet PRIVATE LINNET_BUILD LINNET_VERSION="${PROJECT_VERSION}")

@@ -2,9 +2,7 @@
 // registry (a file foo.cpp defines `std::span<const OpDef> foo_ops()`).
 #pragma once
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <span>
@@ -14,7 +12,6 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/memory.h"
 #include "base/stop.h"
 #include "base/tensor.h"
 #include "graph/graph.h"
@@ -140,39 +137,16 @@ struct Parallel {
     const StopSignal* stop = nullptr;  // looked at before each task; null: nothing stops the work
 };
 
-// Splits work over the pool: fn(index) for index in [0, tasks), each at most once. Not nested. The first exception that
-// a task throws is thrown again here, after all tasks have ended. Throws cancelled when the run has to stop.
+// Calls task(context, index) for index in [0, tasks), each at most once, over the pool. Not nested. The first exception
+// that a task throws is thrown again here, after all tasks have ended. Throws cancelled when the run has to stop.
+void run_tasks(const Parallel& parallel, int64_t tasks, void (*task)(const void* context, int64_t index),
+               const void* context);
+
+// The same with fn(index).
 template <class Fn>
 void parallel_for(const Parallel& parallel, int64_t tasks, const Fn& fn) {
-    if (parallel.threads <= 1 || tasks <= 1 || !parallel.call) {
-        for (int64_t i = 0; i < tasks; ++i) {
-            if (parallel.stop) parallel.stop->check();
-            fn(i);
-        }
-        return;
-    }
-    struct Job {
-        const Fn& fn;
-        const StopSignal* stop;
-        MemoryAccount* memory;
-        std::atomic<bool> failed{false};
-        std::exception_ptr error{};
-    } job{fn, parallel.stop, MemoryAccount::current()};
-    parallel.call(
-        parallel.pool, tasks,
-        [](void* context, int64_t index) {
-            Job& j = *static_cast<Job*>(context);
-            if (j.failed.load(std::memory_order_relaxed)) return;
-            try {
-                const MemoryAccount::Scope counted(j.memory);
-                if (j.stop) j.stop->check();
-                j.fn(index);
-            } catch (...) {
-                if (!j.failed.exchange(true)) j.error = std::current_exception();
-            }
-        },
-        &job);
-    if (job.error) std::rethrow_exception(job.error);
+    run_tasks(
+        parallel, tasks, [](const void* context, int64_t index) { (*static_cast<const Fn*>(context))(index); }, &fn);
 }
 
 // Splits [0, count) into contiguous ranges fn(begin, end), one per thread, no smaller than `grain` and starting at

@@ -148,6 +148,12 @@ def mlp(path: Path) -> Path:
     return save(path, nodes, inputs, [("probabilities", TensorProto.FLOAT, ["n", 10])], initializers)
 
 
+def hold(path: Path) -> Path:
+    """x [1] -> y [1] through the operator Hold of the domain `test`."""
+    port = (TensorProto.INT64, [1])
+    return save(path, [helper.make_node("Hold", ["x"], ["y"], domain="test")], [("x", *port)], [("y", *port)])
+
+
 def square(path: Path) -> Path:
     """x [n, k, k] -> y [n, k, k]: x times x; the cost of a row grows with k."""
     port = (TensorProto.FLOAT, ["n", "k", "k"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import linnet
 import serving_models as models
 from linnet import _core
 from linnet.serve import ServeError
@@ -53,25 +54,42 @@ def together(calls: list[Callable[[], Any]]) -> list[Any]:
     return results
 
 
+_gates: dict[int, tuple[threading.Event, threading.Event]] = {}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def hold() -> Iterator[None]:
+    """An operator that says that it runs, and ends when it is told to."""
+
+    @linnet.register_operator("test", "Hold", infer=lambda x: x)
+    def run(x: np.ndarray) -> np.ndarray:
+        running, end = _gates[int(x[0])]
+        running.set()
+        end.wait(60)
+        return x
+
+    yield
+    linnet.unregister_operator("test", "Hold")
+
+
 class Busy:
     """Holds the engine's only CPU: while it lasts, requests gather."""
 
-    def __init__(self, engine: _core.serve.Engine, folder: Path, size: int = 1200) -> None:
-        self._engine, self._size = engine, size
-        self._served = make(models.square(folder / "busy.onnx"), "busy")
-        engine.set_model("busy", [self._served])
+    def __init__(self, engine: _core.serve.Engine, folder: Path) -> None:
+        self._engine = engine
+        engine.set_model("busy", [make(models.hold(folder / "busy.onnx"), "busy")])
 
     def __enter__(self) -> None:
-        feeds = {"x": np.ones((1, self._size, self._size), np.float32)}
+        running, self._end = _gates[id(self)] = threading.Event(), threading.Event()
+        feeds = {"x": np.array([id(self)], np.int64)}
         self._thread = threading.Thread(target=ask, args=(self._engine, "busy", feeds))
-        before = self._served.statistics()["success"]["count"]
         self._thread.start()
-        while self._served.in_flight == 0 and self._served.statistics()["success"]["count"] == before:
-            time.sleep(1e-4)
-        time.sleep(2e-3)  # from its arrival to its run
+        assert running.wait(60)
 
     def __exit__(self, *error: object) -> None:
+        self._end.set()
         self._thread.join()
+        del _gates[id(self)]
 
 
 def wait_queued(served: _core.serve.Served, count: int) -> None:
@@ -233,7 +251,7 @@ def test_higher_priorities_go_first(tmp_path: Path) -> None:
     engine.enable_journal()
     served = make(models.heavy(tmp_path / "heavy.onnx"), "heavy", priority_levels=3, default_priority=2)
     engine.set_model("heavy", [served])
-    with Busy(engine, tmp_path, size=2400):
+    with Busy(engine, tmp_path):
         threads = []
         for n, priority in enumerate([3, 0, 1, 3, 1, 2, 77]):
             options = {"priority": priority, "traceparent": str(priority)}
@@ -255,7 +273,7 @@ def test_cancelled_and_late_requests_are_not_run(tmp_path: Path) -> None:
     engine.set_model("mlp", [served])
     results: dict[str, Any] = {}
     cancel = _core.serve.Cancel()
-    with Busy(engine, tmp_path, size=2400):
+    with Busy(engine, tmp_path):
         asked = {
             "cancelled": {"cancel": cancel},
             "late": {"timeout_s": 0.02},

@@ -57,10 +57,6 @@ void Cancel::set() {
 Scheduler::Scheduler(int cpus) : cpus_(std::max(1, cpus)), free_(cpus_) {}
 
 void Scheduler::run(Job& job) {
-    Lock lock(mutex_);
-    admit(job);
-    enqueue(job);
-    dispatch(&job);
     struct Attached {
         Cancel* cancel = nullptr;
         ~Attached() {
@@ -68,7 +64,11 @@ void Scheduler::run(Job& job) {
             std::lock_guard own(cancel->mutex_);
             cancel->job_ = nullptr;
         }
-    } attached;
+    } attached;  // outlives `lock`: a Cancel's own lock comes before the scheduler's
+    Lock lock(mutex_);
+    admit(job);
+    enqueue(job);
+    dispatch(&job);
     if (job.state_ == Job::State::waiting && job.cancel) {
         lock.unlock();
         attached.cancel = job.cancel;
@@ -84,7 +84,6 @@ void Scheduler::run(Job& job) {
         if (job.state_ == Job::State::leading) lead(job, lock);
         else wait(job, lock);
     }
-    lock.unlock();  // before the Cancel's own lock, which comes first
     if (job.failure_) throw Failure(*job.failure_);
 }
 

@@ -455,15 +455,18 @@ class Repository:
 
     def _finish_drained(self) -> None:
         done = [key for key, (_, loaded) in self._retired.items() if loaded.served.in_flight == 0]
+        if not done:
+            return
         dropped = False
-        for key in done:
-            model, loaded = self._retired.pop(key)
-            dropped = not model.drained(loaded) or dropped
-            with _priority.Quiet() as quiet, quiet.idle():
-                del loaded
-        if dropped:
-            with _priority.Quiet() as quiet, quiet.idle():
-                _priority.return_memory()
+        with _priority.Quiet() as quiet:
+            for key in done:
+                model, loaded = self._retired.pop(key)
+                dropped = not model.drained(loaded) or dropped
+                with quiet.idle():
+                    del loaded
+            if dropped:
+                with quiet.idle():
+                    _priority.return_memory()
 
     def _model(self, name: str) -> Model:
         model = self._models.get(name)

@@ -1,0 +1,53 @@
+"""The executor that grpcio's calls run in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from linnet.serve._threads import CallThreads
+
+
+def test_as_many_threads_as_calls_and_no_more_than_allowed() -> None:
+    threads = CallThreads(3)
+    gate = threading.Event()
+    names: list[str] = []
+
+    def work() -> None:
+        names.append(threading.current_thread().name)
+        gate.wait(30)
+
+    started = threading.active_count()
+    calls = [threads.submit(work) for _ in range(8)]
+    assert threading.active_count() - started == 3
+    until = time.monotonic() + 30
+    while len(names) < 3 and time.monotonic() < until:
+        time.sleep(1e-3)
+    gate.set()
+    threads.shutdown()
+    assert len(names) == len(calls) == 8 and len(set(names)) == 3
+    assert threading.active_count() == started
+
+
+def test_one_thread_is_enough_for_one_call_at_a_time() -> None:
+    threads = CallThreads(16)
+    started = threading.active_count()
+    for _ in range(50):
+        done = threading.Event()
+        threads.submit(int).add_done_callback(lambda _, done=done: done.set())
+        assert done.wait(30)
+    assert threading.active_count() - started == 1
+    threads.shutdown()
+
+
+def test_each_call_tells_once_that_it_has_ended() -> None:
+    threads = CallThreads(4)
+    told: list[Any] = []
+    calls = []
+    for _ in range(2000):
+        call = threads.submit(int)
+        call.add_done_callback(told.append)  # before, while or after it ends
+        calls.append(call)
+    threads.shutdown()
+    assert len(told) == 2000 and set(map(id, told)) == set(map(id, calls))

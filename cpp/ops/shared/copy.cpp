@@ -17,15 +17,26 @@ using Axes = SmallVector<Axis, 6>;
 
 constexpr int64_t kGrainBytes = 64 << 10;  // less is not worth a thread
 
+// `count` times the element at `value`, one after the other: what is there already is copied on.
+void repeat(size_t bytes, int64_t count, const char* value, char* to) {
+    constexpr size_t kChunk = 4096;  // stays in L1
+    const size_t total = bytes * static_cast<size_t>(count);
+    size_t done = 0;
+    for (; done < std::min<size_t>(total, 64); done += bytes) std::memcpy(to + done, value, bytes);
+    while (done < total) {
+        const size_t step = std::min({done, total - done, kChunk});
+        std::memcpy(to + done, to, step);
+        done += step;
+    }
+}
+
 template <size_t bytes>
 void copy_elements_of(const Axis& rows, const Axis& cols, const char* src, char* dst) {
     for (int64_t r = 0; r < rows.size; ++r) {
         const char* from = src + r * rows.src;
         char* to = dst + r * rows.dst;
         if (cols.src == 0 && cols.dst == static_cast<int64_t>(bytes)) {
-            char value[bytes];
-            std::memcpy(value, from, bytes);
-            for (int64_t c = 0; c < cols.size; ++c) std::memcpy(to + c * static_cast<int64_t>(bytes), value, bytes);
+            repeat(bytes, cols.size, from, to);
             continue;
         }
         for (int64_t c = 0; c < cols.size; ++c) std::memcpy(to + c * cols.dst, from + c * cols.src, bytes);

@@ -73,6 +73,8 @@ LINNET_INLINE T whole(float x) {
     const T lowest = (T)((T)1 << (sizeof(T) * 8 - 1)), value = (T)(fits ? x : 0.0f);
     return fits ? value : lowest;
 }
+// 0 or 1, as arithmetic: of a comparison the compiler makes no vectors here.
+LINNET_INLINE int32_t truth(uint8_t x) { return (x + 255) >> 8; }
 static void convert(Convert pair, size_t n, const void* x, void* y) noexcept {
     switch (pair) {
         case Convert::f32_i64: return convert_plain<float, int64_t>(n, x, y, whole<int64_t>);
@@ -87,11 +89,10 @@ static void convert(Convert pair, size_t n, const void* x, void* y) noexcept {
         case Convert::i64_i32: return convert_plain<int64_t, int32_t>(n, x, y, [](int64_t v) { return (int32_t)v; });
         case Convert::i32_i64: return convert_plain<int32_t, int64_t>(n, x, y, [](int32_t v) { return (int64_t)v; });
         case Convert::bool_f32:
-            return convert_plain<uint8_t, float>(n, x, y, [](uint8_t v) { return v ? 1.0f : 0.0f; });
+            return convert_plain<uint8_t, float>(n, x, y, [](uint8_t v) { return (float)truth(v); });
         case Convert::bool_i64:
-            return convert_plain<uint8_t, int64_t>(n, x, y, [](uint8_t v) { return (int64_t)(v != 0); });
-        case Convert::bool_i32:
-            return convert_plain<uint8_t, int32_t>(n, x, y, [](uint8_t v) { return (int32_t)(v != 0); });
+            return convert_plain<uint8_t, int64_t>(n, x, y, [](uint8_t v) { return (int64_t)truth(v); });
+        case Convert::bool_i32: return convert_plain<uint8_t, int32_t>(n, x, y, [](uint8_t v) { return truth(v); });
         case Convert::u8_i64: return convert_plain<uint8_t, int64_t>(n, x, y, [](uint8_t v) { return (int64_t)v; });
         case Convert::u8_i32: return convert_plain<uint8_t, int32_t>(n, x, y, [](uint8_t v) { return (int32_t)v; });
         case Convert::count: return;

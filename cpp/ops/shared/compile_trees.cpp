@@ -144,9 +144,12 @@ class Layout {
         for (const TreePlace root : plan.roots) {
             const auto first = static_cast<int32_t>(slots_.size());
             roots_.push_back(first);
-            place_tree(root);
-            // Of a balanced tree; those of chains are longer.
-            depth_ += std::bit_width((slots_.size() - static_cast<size_t>(first)) / 2) + 1;
+            const int32_t deepest = place_tree(root);
+            // Most walks end near the depth that a balanced tree of this size has.
+            const auto balanced =
+                static_cast<int32_t>(std::bit_width((slots_.size() - static_cast<size_t>(first)) / 2));
+            steps_.push_back(deepest >= 0 && deepest <= balanced + 2 ? deepest : ~balanced);
+            depth_ += balanced + 1;
         }
         starts_.push_back(static_cast<int32_t>(weights_.size()));
     }
@@ -158,6 +161,7 @@ class Layout {
         out.targets = plan_.targets;
         out.depth = depth_;
         out.roots = Tensor::vector(roots_);
+        out.steps = Tensor::vector(steps_);
         out.weights = Tensor::vector(weights_);
         out.starts = Tensor::vector(starts_);
         out.weight_targets = Tensor::vector(targets_);
@@ -238,33 +242,44 @@ class Layout {
         return true;
     }
 
+    struct Place {
+        TreePlace test;
+        int32_t level;
+    };
+
     // Places the children; those that have children themselves go to `todo`.
-    void place_children(TreePlace parent, std::vector<TreePlace>& todo) {
-        const Test<T>& test = tests_[static_cast<size_t>(parent)];
-        const int32_t here = at_[static_cast<size_t>(parent)];
+    void place_children(Place parent, std::vector<Place>& todo) {
+        const Test<T>& test = tests_[static_cast<size_t>(parent.test)];
+        const int32_t here = at_[static_cast<size_t>(parent.test)];
         slots_[static_cast<size_t>(here)] = {test.value, test.column, static_cast<int32_t>(slots_.size()) - here};
-        if (place(test.fail)) todo.push_back(test.fail);
-        if (place(test.pass)) todo.push_back(test.pass);
+        for (const TreePlace child : {test.fail, test.pass})
+            if (place(child)) todo.push_back({child, parent.level + 1});
     }
 
-    // Children and grandchildren of a node are together.
-    void place_tree(TreePlace root) {
-        std::vector<TreePlace> todo, near;
-        if (place(root)) todo.push_back(root);
+    // Children and grandchildren of a node are together. Returns the depth, -1 where there are second ways.
+    int32_t place_tree(TreePlace root) {
+        std::vector<Place> todo, near;
+        const size_t first = slots_.size();
+        int32_t deepest = 0;
+        if (place(root)) todo.push_back({root, 0});
         while (!todo.empty()) {
-            const TreePlace top = todo.back();
+            const Place top = todo.back();
             todo.pop_back();
             near.clear();
             place_children(top, near);
-            for (const TreePlace child : near) place_children(child, todo);
+            deepest = std::max(deepest, top.level + 1 + static_cast<int32_t>(!near.empty()));
+            for (const Place& child : near) place_children(child, todo);
         }
+        for (size_t i = first; i < slots_.size(); ++i)
+            if (slots_[i].column == 0 && slots_[i].next != 0) return -1;
+        return deepest;
     }
 
     const ForestPlan& plan_;
     const std::vector<Test<T>>& tests_;
     std::vector<int32_t> at_, leaf_at_;
     std::vector<Slot> slots_;
-    std::vector<int32_t> roots_, starts_, targets_;
+    std::vector<int32_t> roots_, steps_, starts_, targets_;
     std::vector<T> weights_;
     Forest::Leaf leaf_ = Forest::Leaf::list;
     int64_t depth_ = 0;
@@ -302,9 +317,13 @@ Forest compile(const ForestPlan& plan) {
     return forest;
 }
 
-constexpr std::pair<const char*, Tensor Forest::*> kTensors[] = {
-    {"nodes", &Forest::nodes},     {"roots", &Forest::roots},   {"columns", &Forest::columns},
-    {"weights", &Forest::weights}, {"starts", &Forest::starts}, {"weight_targets", &Forest::weight_targets}};
+constexpr std::pair<const char*, Tensor Forest::*> kTensors[] = {{"nodes", &Forest::nodes},
+                                                                 {"roots", &Forest::roots},
+                                                                 {"steps", &Forest::steps},
+                                                                 {"columns", &Forest::columns},
+                                                                 {"weights", &Forest::weights},
+                                                                 {"starts", &Forest::starts},
+                                                                 {"weight_targets", &Forest::weight_targets}};
 
 }  // namespace
 

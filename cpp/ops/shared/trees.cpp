@@ -10,24 +10,25 @@ namespace {
 
 constexpr int64_t kStepsWorthSharing = 20000;  // some 20 us
 
-// `x` has kTreeLanes rows, each column's together; lane l is at the row l, or all lanes at row 0.
+// `x` has kTreeLanes rows, each column's together; lane l is at row l, or all lanes at row 0. `steps` as in Forest.
 template <bool own_row, class Node, class T>
-inline __attribute__((always_inline)) void walk(const Node* (&at)[kTreeLanes], const T* x) {
+inline __attribute__((always_inline)) void walk(const Node* (&at)[kTreeLanes], const T* x, int32_t steps) {
     const auto step = [x](const Node* node, int64_t lane) {
         return node + (node->next + (x[node->column + (own_row ? lane : 0)] <= node->value));
     };
-    bool moved;
-    do {
-        moved = false;
+    for (int32_t left = steps < 0 ? ~steps : steps; left > 0; --left) {
 #pragma GCC unroll 8
         for (int64_t l = 0; l < kTreeLanes; ++l) at[l] = step(at[l], l);
+    }
+    for (bool moved = steps < 0; moved;) {
+        moved = false;
 #pragma GCC unroll 8
         for (int64_t l = 0; l < kTreeLanes; ++l) {
             const Node* next = step(at[l], l);
             moved |= next != at[l];
             at[l] = next;
         }
-    } while (moved);
+    }
 }
 
 // Adds what leaf says about a row of `tree`.
@@ -71,6 +72,7 @@ class Walker {
           use_(use),
           nodes_(forest.nodes.as<Node>()),
           roots_(forest.roots.as<int32_t>()),
+          steps_(forest.steps.as<int32_t>()),
           group_((forest.columns.count() + 1) * kTreeLanes) {}
 
     void run(const Parallel& parallel) const {
@@ -137,7 +139,7 @@ class Walker {
             for (int64_t g = 0; g < groups; ++g) {
                 const Node* at[kTreeLanes];
                 std::fill_n(at, kTreeLanes, nodes_ + roots_[tree]);
-                walk<true>(at, x.data() + g * group_);
+                walk<true>(at, x.data() + g * group_, steps_[tree]);
                 for (int64_t l = 0; l < kTreeLanes; ++l) {
                     const int64_t r = (g * kTreeLanes + l) * targets;
                     add(forest_, tree, at[l]->value, scores.data() + r, scored.data() + r);
@@ -148,12 +150,23 @@ class Walker {
             finish(begin + r, scores.data() + r * targets, scored.data() + r * targets);
     }
 
+    // For trees that need `a` and `b`.
+    static int32_t together(int32_t a, int32_t b) {
+        const int32_t most = std::max(a < 0 ? ~a : a, b < 0 ? ~b : b);
+        return a < 0 || b < 0 ? ~most : most;
+    }
+
     // The leaves' values of trees [begin, end).
     void walk_trees(const T* x, int64_t begin, int64_t end, T* found) const {
         for (int64_t tree = begin; tree < end; tree += kTreeLanes) {
             const Node* at[kTreeLanes];
-            for (int64_t l = 0; l < kTreeLanes; ++l) at[l] = nodes_ + roots_[std::min(tree + l, end - 1)];
-            walk<false>(at, x);
+            int32_t steps = 0;
+            for (int64_t l = 0; l < kTreeLanes; ++l) {
+                const int64_t t = std::min(tree + l, end - 1);
+                at[l] = nodes_ + roots_[t];
+                steps = together(steps, steps_[t]);
+            }
+            walk<false>(at, x, steps);
             for (int64_t l = 0; l < std::min(kTreeLanes, end - tree); ++l) found[tree + l] = at[l]->value;
         }
     }
@@ -178,7 +191,7 @@ class Walker {
     int64_t rows_, columns_;
     const UseScores<T>& use_;
     const Node* nodes_;
-    const int32_t* roots_;
+    const int32_t *roots_, *steps_;
     int64_t group_;  // elements of kTreeLanes rows
 };
 

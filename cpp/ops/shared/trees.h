@@ -69,9 +69,10 @@ struct Forest {
     int64_t depth = 0;                  // steps of a walk through all trees, about
     Tensor nodes;                       // TreeNode<dtype, ...> as bytes
     Tensor roots;                       // i32: a tree's first node
-    Tensor columns;                     // i32: from column 1 on, feature f as f, or its negative as ~f
-    Tensor weights, starts;             // dtype; i32
-    Tensor weight_targets;              // i32: of each weight of a list; Leaf::own: of each tree
+    Tensor steps;            // i32: a tree's depth, or ~n: n steps, and then as many as it takes to come to rest
+    Tensor columns;          // i32: from column 1 on, feature f as f, or its negative as ~f
+    Tensor weights, starts;  // dtype; i32
+    Tensor weight_targets;   // i32: of each weight of a list; Leaf::own: of each tree
 
     int64_t trees() const { return roots.count(); }
     int64_t node_bytes() const { return nodes.count(); }

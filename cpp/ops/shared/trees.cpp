@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <limits>
 
 namespace linnet {
@@ -83,7 +84,7 @@ class Walker {
         }
         // Nodes that are in the cache serve a block of rows, whose own bytes are about as many as a tree's.
         const int64_t tree_bytes = forest_.node_bytes() / std::max<int64_t>(1, forest_.trees());
-        const int64_t wanted = std::clamp<int64_t>(tree_bytes, 1 << 14, 1 << 19);
+        static const char* TB=getenv("LINNET_TB"); const int64_t wanted = TB?atoi(TB)*1024:std::clamp<int64_t>(tree_bytes, 1 << 14, 1 << 19);
         const int64_t groups = std::max<int64_t>(1, wanted / (group_ * static_cast<int64_t>(sizeof(T))));
         const int64_t block = groups * kTreeLanes;
         const int64_t share = (rows_ + parallel.threads - 1) / parallel.threads;

@@ -220,6 +220,103 @@ def test_tree_ensemble(dtype: Any) -> None:
         compare("TreeEnsemble", x, version=5, aggregate_function=aggregate, **ensemble(dtype))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_tree_thresholds_at_the_edges(mode: str, missing: bool, dtype: Any) -> None:
+    """Zeros, subnormal numbers, infinities and NaN, as thresholds and as features."""
+    tiny = np.nextafter(dtype(0), dtype(1))
+    values = [-np.inf, -1.0, -tiny, -0.0, 0.0, tiny, 1.0, np.finfo(dtype).max, np.inf, np.nan]
+    x = np.array(values, dtype)[:, None]
+    tests = {
+        "BRANCH_LEQ": np.less_equal,
+        "BRANCH_LT": np.less,
+        "BRANCH_GTE": np.greater_equal,
+        "BRANCH_GT": np.greater,
+        "BRANCH_EQ": np.equal,
+        "BRANCH_NEQ": np.not_equal,
+    }
+    for threshold in values:
+        attributes = {
+            "nodes_treeids": [0, 0, 0],
+            "nodes_nodeids": [0, 1, 2],
+            "nodes_featureids": [0, 0, 0],
+            "nodes_modes": [mode, "LEAF", "LEAF"],
+            "nodes_values_as_tensor": numpy_helper.from_array(np.array([threshold, 0, 0], dtype), "v"),
+            "nodes_truenodeids": [1, 0, 0],
+            "nodes_falsenodeids": [2, 0, 0],
+            "nodes_missing_value_tracks_true": [int(missing), 0, 0],
+            "target_treeids": [0, 0],
+            "target_nodeids": [1, 2],
+            "target_ids": [0, 0],
+            "target_weights_as_tensor": numpy_helper.from_array(np.array([1, -1], dtype), "w"),
+        }
+        model = model_of("TreeEnsembleRegressor", [x], 1, 3, n_targets=1, **attributes).SerializeToString()
+        passed = tests[mode](x, dtype(threshold)) | (missing & np.isnan(x))
+        got = linnet.InferenceSession(model).run(None, {"x0": x})[0]
+        np.testing.assert_array_equal(got, np.where(passed, 1, -1), err_msg=f"threshold {threshold}")
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 8, 9, 70])
+@pytest.mark.parametrize("targets", [1, 3])
+def test_trees_give_the_same_bits_for_any_batch_and_threads(batch: int, targets: int) -> None:
+    """Trees of many depths and few rows at once: what a row gets depends on nothing else."""
+    x = rows(70)
+    attributes = [
+        forest(n, depth, "target", list(range(targets)), seed=depth, missing=True) for n, depth in ((9, 2), (300, 9))
+    ]
+    for each in attributes:
+        model = model_of("TreeEnsembleRegressor", [x], 1, 3, n_targets=targets, **each).SerializeToString()
+        whole = linnet.InferenceSession(model).run(None, {"x0": x})[0]
+        for threads in (1, 2):
+            options = linnet.SessionOptions()
+            options.intra_op_num_threads = threads
+            session = linnet.InferenceSession(model, options)
+            parts = [session.run(None, {"x0": x[i : i + batch]})[0] for i in range(0, len(x), batch)]
+            np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("features", [5, 20000])
+def test_trees_of_many_nodes_and_features(features: int) -> None:
+    """More of them than fit into two bytes."""
+    x = rows(9, features)
+    deep = 17 if features == 5 else 6
+    compare("TreeEnsembleRegressor", x, n_targets=1, **forest(2, deep, "target", [0], features=features))
+
+
+def test_tree_ensemble_that_shares_nodes_and_tests_large_sets() -> None:
+    """Feature 0 in a set leads to node 1, else to node 2, whose sides both end in node 1 as well; two roots."""
+    members = np.arange(-40, 40, 2)
+    x = np.stack(np.meshgrid([*range(-42, 43), 0.5, np.inf, -np.inf, np.nan], [-1, 1, np.nan]), -1).reshape(-1, 2)
+    x = x.astype(np.float32)
+    for missing in (0, 1):
+        changes = {
+            "n_targets": 1,
+            "tree_roots": [0, 2],
+            "nodes_modes": numpy_helper.from_array(np.array([6, 0, 3], np.uint8), "m"),
+            "nodes_splits": numpy_helper.from_array(np.array([0, 0.5, 7], np.float32), "s"),
+            "nodes_featureids": [0, 1, 0],
+            "nodes_truenodeids": [1, 0, 1],
+            "nodes_falsenodeids": [2, 1, 1],
+            "nodes_trueleafs": [0, 1, 0],
+            "nodes_falseleafs": [0, 1, 0],
+            "nodes_missing_value_tracks_true": [missing, 0, 0],
+            "leaf_targetids": [0, 0],
+            "leaf_weights": numpy_helper.from_array(np.array([1, 2], np.float32), "w"),
+            "membership_values": numpy_helper.from_array(np.append(members, np.nan).astype(np.float32), "v"),
+        }
+        model = model_of("TreeEnsemble", [x], 1, 5, **(ensemble(np.float32) | changes)).SerializeToString()
+        got = linnet.InferenceSession(model).run(None, {"x0": x})[0]
+        end = np.where(x[:, 1] <= 0.5, 1, 2)  # of either tree, whichever way is taken to node 1
+        np.testing.assert_array_equal(got[:, 0], 2 * end)
+        changes["nodes_falsenodeids"] = [1, 1, 1]
+        changes["nodes_falseleafs"] = [1, 1, 0]
+        model = model_of("TreeEnsemble", [x], 1, 5, **(ensemble(np.float32) | changes)).SerializeToString()
+        got = linnet.InferenceSession(model).run(None, {"x0": x})[0]
+        found = np.isin(x[:, 0], members) | (bool(missing) & np.isnan(x[:, 0]))
+        np.testing.assert_array_equal(got[:, 0], np.where(found, end, 2) + end)
+
+
 def test_hostile_trees_are_refused() -> None:
     x, good = rows(3, 2, dtype=np.float32), ensemble(np.float32)
     for change, match in [

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
 #include <limits>
 
 namespace linnet {
@@ -82,9 +81,10 @@ class Walker {
             for (int64_t row = 0; row < rows_; ++row) walk_row(parallel, row, steps);
             return;
         }
-        // Nodes that are in the cache serve a block of rows, whose own bytes are about as many as a tree's.
+        // A block of rows stays in the L1 cache beside small trees; large ones are read from far, so that many rows,
+        // in the L2 cache, have to use what was read.
         const int64_t tree_bytes = forest_.node_bytes() / std::max<int64_t>(1, forest_.trees());
-        static const char* TB=getenv("LINNET_TB"); const int64_t wanted = TB?atoi(TB)*1024:std::clamp<int64_t>(tree_bytes, 1 << 14, 1 << 19);
+        const int64_t wanted = tree_bytes > kLargeTree ? 1 << 19 : 1 << 14;
         const int64_t groups = std::max<int64_t>(1, wanted / (group_ * static_cast<int64_t>(sizeof(T))));
         const int64_t block = groups * kTreeLanes;
         const int64_t share = (rows_ + parallel.threads - 1) / parallel.threads;
@@ -99,6 +99,7 @@ class Walker {
 
   private:
     static constexpr int64_t kFewRows = 4;
+    static constexpr int64_t kLargeTree = 8192;
 
     // Copies rows [first, first + count) as the columns that the tests ask for; missing lanes repeat the last row.
     void copy_rows(int64_t first, int64_t count, int64_t lanes, T* out) const {

@@ -276,12 +276,50 @@ def test_trees_give_the_same_bits_for_any_batch_and_threads(batch: int, targets:
             np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-@pytest.mark.parametrize("features", [5, 20000])
-def test_trees_of_many_nodes_and_features(features: int) -> None:
-    """More of them than fit into two bytes."""
-    x = rows(9, features)
-    deep = 17 if features == 5 else 6
-    compare("TreeEnsembleRegressor", x, n_targets=1, **forest(2, deep, "target", [0], features=features))
+def regressor(feature: Any, value: Any, left: Any, weight: Any) -> dict[str, Any]:
+    """One tree: node i asks for feature[i] <= value[i] and leads to left[i] or left[i] + 1; -1: a leaf of weight[i]."""
+    leaf, count = left < 0, len(left)
+    return {
+        "nodes_treeids": [0] * count,
+        "nodes_nodeids": list(range(count)),
+        "nodes_featureids": feature.tolist(),
+        "nodes_modes": np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+        "nodes_values": [float(v) for v in value],
+        "nodes_truenodeids": np.where(leaf, 0, left).tolist(),
+        "nodes_falsenodeids": np.where(leaf, 0, left + 1).tolist(),
+        "target_treeids": [0] * int(leaf.sum()),
+        "target_nodeids": np.flatnonzero(leaf).tolist(),
+        "target_ids": [0] * int(leaf.sum()),
+        "target_weights": [float(w) for w in weight[leaf]],
+    }
+
+
+def test_tree_with_more_nodes_than_two_bytes_count() -> None:
+    """A full tree of depth 15: the leaf's number has a bit for each feature that is above 0."""
+    number, levels = np.arange(2**16 - 1), 15
+    level = np.log2(number + 1).astype(int)
+    leaf = level == levels
+    tree = regressor(
+        np.where(leaf, 0, level), np.zeros(len(number)), np.where(leaf, -1, 2 * number + 1), number - (2**levels - 1)
+    )
+    x = np.where(rows(70, levels) > 0, 1, -1).astype(np.float32)
+    model = model_of("TreeEnsembleRegressor", [x], 1, 3, n_targets=1, **tree).SerializeToString()
+    want = (x > 0) @ 2 ** np.arange(levels)[::-1]
+    np.testing.assert_array_equal(linnet.InferenceSession(model).run(None, {"x0": x})[0][:, 0], want)
+
+
+def test_tree_that_asks_for_more_features_than_two_bytes_count() -> None:
+    """A chain: which is the first feature that is not above 0?"""
+    features = 9000
+    node = np.arange(2 * features + 1)
+    inner = (node % 2 == 0) & (node < 2 * features)
+    tree = regressor(np.where(inner, node // 2, 0), np.zeros(len(node)), np.where(inner, node + 1, -1), node // 2)
+    first = np.array([0, 1, 77, 8999, 9000, 4500, 8191, 8192, 3])
+    x = np.where(np.arange(features) == first[:, None], 0, 1).astype(np.float32)
+    model = model_of("TreeEnsembleRegressor", [x], 1, 3, n_targets=1, **tree).SerializeToString()
+    session = linnet.InferenceSession(model)
+    np.testing.assert_array_equal(session.run(None, {"x0": x})[0][:, 0], first)
+    np.testing.assert_array_equal(session.run(None, {"x0": x[2:3]})[0][:, 0], first[2:3])
 
 
 def test_tree_ensemble_that_shares_nodes_and_tests_large_sets() -> None:

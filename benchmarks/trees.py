@@ -85,7 +85,7 @@ def grow(shape: Shape, rng: np.random.Generator) -> Tree:
             break
         children = np.where(splits, first + width + 2 * (np.cumsum(splits) - 1), -1)
         feature[-1], threshold[-1], left[-1] = chosen, middle, children
-        moving = (at >= first) & (children[at - first] >= 0)
+        moving = (at >= first) & (children[np.maximum(at - first, 0)] >= 0)
         where = at[moving] - first
         at[moving] = children[where] + ~(x[moving, chosen[where]] <= middle[where])
         first, width = first + width, 2 * int(splits.sum())

@@ -11,43 +11,46 @@ namespace linnet {
 namespace {
 
 // `x <= value` (or `-x <= value`) leads to `pass`, anything else and NaN to `fail`.
-template <class T>
 struct Test {
-    T value;
+    double value;
     int32_t column;
     TreePlace pass, fail;
 };
 
-// All kinds of tests as `<=` of a feature or of its negative.
-template <class T>
+// All kinds of tests as `<=` of a feature or of its negative, with values of `dtype`.
 class Tests {
   public:
-    explicit Tests(const ForestPlan& plan) : plan_(plan), tests_(plan.nodes.size()) {
+    Tests(const ForestPlan& plan, DType dtype) : plan_(plan), single_(dtype == DType::f32), tests_(plan.nodes.size()) {
         int64_t features = 0;
         for (const auto& node : plan.nodes) features = std::max(features, node.feature + 1);
         features_ = features;
         for (size_t i = 0; i < plan.nodes.size(); ++i) make(i, plan.nodes[i]);
         number_columns();
     }
-    const std::vector<Test<T>>& all() const { return tests_; }
+    const std::vector<Test>& all() const { return tests_; }
     const std::vector<int32_t>& columns() const { return columns_; }
     int64_t features() const { return features_; }
 
   private:
-    static constexpr T kInfinity = std::numeric_limits<T>::infinity();
-    static constexpr T kNaN = std::numeric_limits<T>::quiet_NaN();
+    static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+    double rounded(double v) const { return single_ ? static_cast<double>(static_cast<float>(v)) : v; }
 
     // x < v is x <= below(v); nothing is below -infinity.
-    static T below(T v) { return v == -kInfinity ? kNaN : std::nextafter(v, -kInfinity); }
+    double below(double v) const {
+        if (v == -kInfinity) return std::numeric_limits<double>::quiet_NaN();
+        if (!single_) return std::nextafter(v, -kInfinity);
+        return static_cast<double>(std::nextafter(static_cast<float>(v), -std::numeric_limits<float>::infinity()));
+    }
 
     // Sets test i to `x <= v` or `x < v`, with NaN going the way `missing`.
-    void order(size_t i, int32_t feature, bool strict, T v, bool missing, TreePlace yes, TreePlace no) {
+    void order(size_t i, int32_t feature, bool strict, double v, bool missing, TreePlace yes, TreePlace no) {
         if (!missing) tests_[i] = {strict ? below(v) : v, feature, yes, no};
         else tests_[i] = {strict ? -v : below(-v), ~feature, no, yes};  // the opposite test
     }
 
     // x is v where it is not above and not below.
-    void equal(size_t i, int32_t feature, T v, bool missing, TreePlace yes, TreePlace no) {
+    void equal(size_t i, int32_t feature, double v, bool missing, TreePlace yes, TreePlace no) {
         const TreePlace second = fresh();
         order(i, feature, false, v, missing, second, no);
         order(static_cast<size_t>(second), feature, true, v, false, no, yes);  // a NaN that comes here was to pass
@@ -61,8 +64,8 @@ class Tests {
     // A search tree over the sorted set. NaN comes to the last element.
     void member(size_t i, int32_t feature, const std::vector<double>& given, bool missing, TreePlace yes,
                 TreePlace no) {
-        std::vector<T> set;
-        for (const double v : given) set.push_back(static_cast<T>(v));
+        std::vector<double> set;
+        for (const double v : given) set.push_back(rounded(v));
         std::sort(set.begin(), set.end());
         set.erase(std::unique(set.begin(), set.end()), set.end());
         if (set.empty()) return never(i, feature, missing, yes, no);
@@ -87,7 +90,7 @@ class Tests {
 
     void make(size_t i, const ForestPlan::Node& node) {
         const auto feature = static_cast<int32_t>(node.feature);
-        const auto v = static_cast<T>(node.value);
+        const double v = rounded(node.value);
         const bool missing = node.missing_true;
         const TreePlace yes = node.yes, no = node.no;
         if (node.test == TreeTest::member)
@@ -124,21 +127,22 @@ class Tests {
     }
 
     const ForestPlan& plan_;
-    std::vector<Test<T>> tests_;
+    bool single_;
+    std::vector<Test> tests_;
     std::vector<int32_t> columns_;
     int64_t features_ = 0;
 };
 
 // The order of the nodes in memory, and the weights of leaves in that of their leaves.
-template <class T>
 class Layout {
   public:
     struct Slot {
-        T value;
+        double value;
         int32_t column, next;
+        int32_t row = -1;  // of weights, which a leaf has instead of a value
     };
 
-    Layout(const ForestPlan& plan, const Tests<T>& tests)
+    Layout(const ForestPlan& plan, const Tests& tests)
         : plan_(plan), tests_(tests.all()), at_(tests_.size(), -1), leaf_at_(plan.leaves.size(), -1) {
         leaf_ = leaf_kind();
         for (const TreePlace root : plan.roots) {
@@ -162,12 +166,12 @@ class Layout {
         out.depth = depth_;
         out.roots = Tensor::vector(roots_);
         out.steps = Tensor::vector(steps_);
-        out.weights = Tensor::vector(weights_);
         out.starts = Tensor::vector(starts_);
         out.weight_targets = Tensor::vector(targets_);
         return out;
     }
     const std::vector<Slot>& slots() const { return slots_; }
+    const std::vector<double>& weights() const { return weights_; }
 
   private:
     Forest::Leaf leaf_kind() {
@@ -212,19 +216,17 @@ class Layout {
         return true;
     }
 
-    // What a leaf's value holds.
-    T payload(size_t leaf) {
-        if (leaf_ == Forest::Leaf::own) return static_cast<T>(plan_.leaves[leaf][0].value);
+    Slot leaf_slot(size_t leaf) {
+        if (leaf_ == Forest::Leaf::own) return {plan_.leaves[leaf][0].value, 0, 0};
         if (leaf_at_[leaf] < 0) {
             leaf_at_[leaf] = static_cast<int32_t>(starts_.size());
             starts_.push_back(static_cast<int32_t>(weights_.size()));
             for (const auto& weight : plan_.leaves[leaf]) {
-                weights_.push_back(static_cast<T>(weight.value));
+                weights_.push_back(weight.value);
                 if (leaf_ == Forest::Leaf::list) targets_.push_back(weight.target);
             }
         }
-        using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-        return std::bit_cast<T>(static_cast<Bits>(leaf_at_[leaf]));
+        return {0, 0, 0, leaf_at_[leaf]};
     }
 
     // Appends a slot. True for a test that had none yet: its children have to be placed.
@@ -232,11 +234,11 @@ class Layout {
         const auto here = static_cast<int32_t>(slots_.size());
         require(here < std::numeric_limits<int32_t>::max() / 2, "too many nodes");
         if (what < 0) {
-            slots_.push_back({payload(static_cast<size_t>(~what)), 0, 0});
+            slots_.push_back(leaf_slot(static_cast<size_t>(~what)));
             return false;
         }
         int32_t& at = at_[static_cast<size_t>(what)];
-        slots_.push_back({T(0), 0, at < 0 ? 0 : at - here});  // a second way to a test leads on to the first
+        slots_.push_back({0, 0, at < 0 ? 0 : at - here});  // a second way to a test leads on to the first
         if (at >= 0) return false;
         at = here;
         return true;
@@ -249,7 +251,7 @@ class Layout {
 
     // Places the children; those that have children themselves go to `todo`.
     void place_children(Place parent, std::vector<Place>& todo) {
-        const Test<T>& test = tests_[static_cast<size_t>(parent.test)];
+        const Test& test = tests_[static_cast<size_t>(parent.test)];
         const int32_t here = at_[static_cast<size_t>(parent.test)];
         slots_[static_cast<size_t>(here)] = {test.value, test.column, static_cast<int32_t>(slots_.size()) - here};
         for (const TreePlace child : {test.fail, test.pass})
@@ -276,45 +278,34 @@ class Layout {
     }
 
     const ForestPlan& plan_;
-    const std::vector<Test<T>>& tests_;
+    const std::vector<Test>& tests_;
     std::vector<int32_t> at_, leaf_at_;
     std::vector<Slot> slots_;
     std::vector<int32_t> roots_, steps_, starts_, targets_;
-    std::vector<T> weights_;
+    std::vector<double> weights_;
     Forest::Leaf leaf_ = Forest::Leaf::list;
     int64_t depth_ = 0;
 };
 
 template <class T, class Step>
-bool encode(const std::vector<typename Layout<T>::Slot>& slots, Tensor& out) {
+bool encode(const std::vector<Layout::Slot>& slots, Tensor& out) {
     using Node = TreeNode<T, Step>;
     using Column = decltype(Node::column);
+    using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
     out = Tensor::allocate(DType::u8, {checked_mul(static_cast<int64_t>(slots.size()), sizeof(Node))});
     std::memset(out.data, 0, out.bytes());
-    auto* nodes = out.as<Node>();
-    for (size_t i = 0; i < slots.size(); ++i) {
-        const int64_t column = slots[i].column * kTreeLanes;
-        if (column > std::numeric_limits<Column>::max() || slots[i].next > std::numeric_limits<Step>::max() ||
-            slots[i].next < std::numeric_limits<Step>::min())
+    auto* node = out.as<Node>();
+    for (const auto& slot : slots) {
+        const int64_t column = slot.column * kTreeLanes;
+        if (column > std::numeric_limits<Column>::max() || slot.next > std::numeric_limits<Step>::max() ||
+            slot.next < std::numeric_limits<Step>::min())
             return false;
-        nodes[i] = {slots[i].value, static_cast<Column>(column), static_cast<Step>(slots[i].next)};
+        node->value = slot.row < 0 ? static_cast<T>(slot.value) : std::bit_cast<T>(static_cast<Bits>(slot.row));
+        node->column = static_cast<Column>(column);
+        node->next = static_cast<Step>(slot.next);
+        ++node;
     }
     return true;
-}
-
-template <class T>
-Forest compile(const ForestPlan& plan) {
-    const Tests<T> tests(plan);
-    const Layout<T> layout(plan, tests);
-    Forest forest = layout.forest();
-    forest.dtype = dtype_of<T>;
-    forest.features = tests.features();
-    forest.columns = Tensor::vector(tests.columns());
-    if constexpr (sizeof(T) == 4)
-        if (encode<T, int16_t>(layout.slots(), forest.nodes)) return forest;
-    forest.wide = true;
-    require((encode<T, int32_t>(layout.slots(), forest.nodes)), "too many features");
-    return forest;
 }
 
 constexpr std::pair<const char*, Tensor Forest::*> kTensors[] = {{"nodes", &Forest::nodes},
@@ -328,7 +319,23 @@ constexpr std::pair<const char*, Tensor Forest::*> kTensors[] = {{"nodes", &Fore
 }  // namespace
 
 Forest compile_forest(const ForestPlan& plan, DType dtype) {
-    return dtype == DType::f64 ? compile<double>(plan) : compile<float>(plan);
+    if (dtype != DType::f64) dtype = DType::f32;
+    const Tests tests(plan, dtype);
+    const Layout layout(plan, tests);
+    Forest forest = layout.forest();
+    forest.dtype = dtype;
+    forest.features = tests.features();
+    forest.columns = Tensor::vector(tests.columns());
+    if (dtype == DType::f64) {
+        forest.weights = Tensor::vector(layout.weights());
+        forest.wide = true;
+        require(encode<double, int32_t>(layout.slots(), forest.nodes), "too many features");
+        return forest;
+    }
+    forest.weights = Tensor::vector(std::vector<float>(layout.weights().begin(), layout.weights().end()));
+    forest.wide = !encode<float, int16_t>(layout.slots(), forest.nodes);
+    if (forest.wide) require(encode<float, int32_t>(layout.slots(), forest.nodes), "too many features");
+    return forest;
 }
 
 void save_forest(const Forest& forest, Attributes& attributes) {

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "graph/op.h"
+#include "ops/shared/facts.h"
 #include "ops/spatial/conv_fold.h"
 #include "ops/spatial/conv_plan.h"
 #include "ops/spatial/layouts.h"
@@ -46,7 +47,8 @@ bool lower(const Graph& graph, NodeId id, Patch& patch) {
     return spatial > 0 && lower_channels_last(graph, id, "Conv", spatial, patch);
 }
 
-// com.microsoft FusedConv (1): inputs x, w, bias, z; activation "" with activation_params.
+// com.microsoft FusedConv and the channels-last NhwcFusedConv (1): inputs x, w, bias, z (added before the activation);
+// activation "" with activation_params.
 bool unfuse(const Graph& graph, NodeId id, Patch& patch) {
     const Node node = graph.node(id);
     const std::string activation = node.attributes.s("activation", "");
@@ -58,7 +60,8 @@ bool unfuse(const Graph& graph, NodeId id, Patch& patch) {
     ValueIds inputs = node.inputs;
     const ValueId z = inputs.size() > 3 ? inputs[3] : kNoValue;
     if (inputs.size() > 3) inputs.resize(3);
-    ValueId y = patch.node("Conv", inputs, std::move(attributes));
+    const bool last = node.op_type == "NhwcFusedConv";
+    ValueId y = patch.node("Conv", inputs, std::move(attributes), last ? "linnet" : "");
     if (z != kNoValue) y = patch.node("Add", {y, z});
     if (activation == "LeakyRelu") y = patch.node(activation, {y}, Attributes().set("alpha", param(0, 0.01f)));
     else if (activation == "HardSigmoid")
@@ -70,6 +73,35 @@ bool unfuse(const Graph& graph, NodeId id, Patch& patch) {
         y = patch.node(activation, {y});
     else if (!activation.empty()) fail(ErrorKind::not_implemented, "activation '", activation, "'");
     patch.replace(node.outputs[0], y);
+    return true;
+}
+
+// com.microsoft NhwcConv (1): x and w [M, kernel ..., C / group] are channels-last.
+void infer_nhwc(InferContext& ctx) {
+    const Fact &x = tensor_input(ctx, 0), &w = tensor_input(ctx, 1);
+    require(w.dtype == x.dtype && (x.dtype == DType::undefined || is_float(x.dtype)), "x is ", dtype_name(x.dtype),
+            ", w is ", dtype_name(w.dtype), ": expected one float type");
+    if (!x.ranked || !w.ranked) return ctx.output_unranked(0, x.dtype);
+    const auto spatial = static_cast<size_t>(std::max<int64_t>(0, x.rank() - 2));
+    require(spatial >= 1 && spatial <= kMaxSpatial && w.rank() == x.rank(), "x has rank ", x.rank(), ", w rank ",
+            w.rank());
+    const Shape kernel(w.shape.begin() + 1, w.shape.end() - 1);
+    const WindowAttributes window = read_window(ctx.attributes, spatial, &kernel);
+    check_channels(x.shape.back(), w.shape.back(), ctx.attributes.i("group", 1));
+    Shape out{x.shape[0]};
+    for (size_t i = 0; i < spatial; ++i) out.push_back(window_output(ctx.dims, window, i, x.shape[1 + i]));
+    out.push_back(w.shape[0]);
+    check_bias(ctx, w.shape[0]);
+    ctx.output(0, x.dtype, out);
+}
+
+bool lower_nhwc(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const Fact& w = graph.fact(node.inputs[1]);
+    if (!w.ranked) fail(ErrorKind::not_implemented, "weights of unknown rank");
+    ValueIds inputs = node.inputs;
+    inputs[1] = transpose(patch, inputs[1], to_channels_first(w.rank() - 2));
+    patch.replace(node.outputs[0], patch.node("Conv", inputs, node.attributes, "linnet"));
     return true;
 }
 
@@ -89,6 +121,18 @@ std::span<const OpDef> conv_ops() {
          .lower = unfuse,
          .min_inputs = 2,
          .max_inputs = 4},
+        {.name = "NhwcFusedConv",
+         .domain = "com.microsoft",
+         .infer = infer_last,
+         .lower = unfuse,
+         .min_inputs = 2,
+         .max_inputs = 4},
+        {.name = "NhwcConv",
+         .domain = "com.microsoft",
+         .infer = infer_nhwc,
+         .lower = lower_nhwc,
+         .min_inputs = 2,
+         .max_inputs = 3},
         {.name = "Conv",
          .domain = "linnet",
          .infer = infer_last,

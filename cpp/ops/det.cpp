@@ -1,4 +1,6 @@
 // Det (11, 22): the determinant of the last two axes, a square; by LU decomposition with row exchanges, in double.
+// com.microsoft Inverse (1): its inverse, by Gauss-Jordan elimination, in double too.
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -41,6 +43,61 @@ double determinant(std::vector<double>& a, size_t n, const StopSignal* stop) {
     return det;
 }
 
+// Destroys a; what there is no inverse of becomes infinite or NaN.
+void invert(std::vector<double>& a, std::vector<double>& inverse, size_t n, const StopSignal* stop) {
+    inverse.assign(n * n, 0);
+    for (size_t i = 0; i < n; ++i) inverse[i * n + i] = 1;
+    for (size_t i = 0; i < n; ++i) {
+        if (stop) stop->check();
+        size_t pivot = i;
+        for (size_t r = i + 1; r < n; ++r)
+            if (std::fabs(a[r * n + i]) > std::fabs(a[pivot * n + i])) pivot = r;
+        for (std::vector<double>* m : {&a, &inverse}) {
+            const auto at = [&](size_t row) { return m->begin() + static_cast<std::ptrdiff_t>(row * n); };
+            if (pivot != i) std::swap_ranges(at(i), at(i + 1), at(pivot));
+        }
+        const double scale = 1 / a[i * n + i];
+        for (size_t c = 0; c < n; ++c) {
+            a[i * n + c] *= scale;
+            inverse[i * n + c] *= scale;
+        }
+        for (size_t r = 0; r < n; ++r) {
+            const double factor = a[r * n + i];
+            if (r == i || factor == 0) continue;
+            for (size_t c = 0; c < n; ++c) {
+                a[r * n + c] -= factor * a[i * n + c];
+                inverse[r * n + c] -= factor * inverse[i * n + c];
+            }
+        }
+    }
+}
+
+void infer_inverse(InferContext& ctx) {
+    infer_float_like_input(ctx);
+    const Fact& x = ctx.input(0);
+    if (!x.ranked) return;
+    require(x.rank() >= 2, "x has rank ", x.rank(), ", expected at least 2");
+    same_dim(ctx.dims, x.shape.end()[-2], x.shape.back(), "rows against columns of a square");
+}
+
+void run_inverse(RunContext& ctx) {
+    if (has_half(ctx)) return run_widened(ctx, run_inverse);
+    const Tensor& x = ctx.input(0);
+    const int64_t n = x.shape.back(), size = n * n, batch = size == 0 ? 0 : x.count() / size;
+    for_float(x.dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        parallel_ranges(ctx.parallel(), batch, row_grain(size, n), [&](int64_t begin, int64_t end) {
+            std::vector<double> a, inverse;
+            for (int64_t b = begin; b < end; ++b) {
+                a.assign(x.as<T>() + b * size, x.as<T>() + (b + 1) * size);
+                invert(a, inverse, static_cast<size_t>(n), ctx.parallel().stop);
+                std::transform(inverse.begin(), inverse.end(), ctx.output(0).as<T>() + b * size,
+                               [](double value) { return static_cast<T>(value); });
+            }
+        });
+    });
+}
+
 void run_det(RunContext& ctx) {
     if (has_half(ctx)) return run_widened(ctx, run_det);
     const Tensor& x = ctx.input(0);
@@ -65,6 +122,13 @@ std::span<const OpDef> det_ops() {
          .since = 11,
          .infer = infer_det,
          .run = run_det,
+         .lower = lower_widened,
+         .min_inputs = 1,
+         .max_inputs = 1},
+        {.name = "Inverse",
+         .domain = "com.microsoft",
+         .infer = infer_inverse,
+         .run = run_inverse,
          .lower = lower_widened,
          .min_inputs = 1,
          .max_inputs = 1},

@@ -1,6 +1,8 @@
 // The quantized operators of com.microsoft that are not products: QLinearAdd, QLinearMul, QLinearWhere, QLinearSigmoid,
 // QLinearLeakyRelu, QLinearSoftmax, QLinearConcat, QLinearGlobalAveragePool, QLinearAveragePool. Each means what its
-// QDQ form says (dequantize, the float operator, quantize), and becomes that.
+// QDQ form says (dequantize, the float operator, quantize), and becomes that. So does QLinearReduceMean (attributes
+// axes, keepdims).
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -178,6 +180,38 @@ bool lower_pool(const Graph& graph, NodeId id, Patch& patch) {
     return finish_one(graph, node, patch, real);
 }
 
+// All axes when none are given.
+Shape mean_axes(const Attributes& attributes, int64_t rank) {
+    const auto given = attributes.ints("axes");
+    Shape axes(given.begin(), given.end());
+    for (int64_t i = 0; given.empty() && i < rank; ++i) axes.push_back(i);
+    for (int64_t& axis : axes) axis = normal_axis(axis, rank);
+    return axes;
+}
+
+void infer_mean(InferContext& ctx) {
+    check_one(ctx);
+    const Fact& x = ctx.input(0);
+    if (!x.ranked) return ctx.output_unranked(0, x.dtype);
+    const Shape axes = mean_axes(ctx.attributes, x.rank());
+    const bool keep = ctx.attributes.i("keepdims", 1) != 0;
+    Shape shape;
+    for (int64_t i = 0; i < x.rank(); ++i) {
+        const bool gone = std::find(axes.begin(), axes.end(), i) != axes.end();
+        if (!gone || keep) shape.push_back(gone ? 1 : x.shape[static_cast<size_t>(i)]);
+    }
+    ctx.output(0, x.dtype, shape);
+}
+bool lower_mean(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const Fact& x = graph.fact(node.inputs[0]);
+    if (!x.ranked) return false;
+    const Shape axes = mean_axes(node.attributes, x.rank());
+    const ValueIds inputs{real_input(node, patch), patch.constant_ints(std::vector<int64_t>(axes.begin(), axes.end()))};
+    return finish_one(graph, node, patch,
+                      patch.node("ReduceMean", inputs, Attributes().set("keepdims", node.attributes.i("keepdims", 1))));
+}
+
 // y_scale, y_zero, then x, x_scale, x_zero of each part
 void infer_concat(InferContext& ctx) {
     if (ctx.inputs() < 5 || (ctx.inputs() - 2) % 3 != 0)
@@ -267,6 +301,12 @@ std::span<const OpDef> qlinear_ops() {
          .domain = kDomain,
          .infer = infer_pool,
          .lower = lower_pool,
+         .min_inputs = 4,
+         .max_inputs = 5},
+        {.name = "QLinearReduceMean",
+         .domain = kDomain,
+         .infer = infer_mean,
+         .lower = lower_mean,
          .min_inputs = 4,
          .max_inputs = 5},
         {.name = "QLinearConcat", .domain = kDomain, .infer = infer_concat, .lower = lower_concat, .min_inputs = 5},

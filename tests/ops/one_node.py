@@ -71,7 +71,7 @@ def ort(op: str, *inputs: Any, **more: Any) -> list[Any]:
     options.log_severity_level = 4
     model = onnx.shape_inference.infer_shapes(model_of(op, list(inputs), **more))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, feeds(list(inputs))))
+    return list(session.run(None, feeds(list(inputs), more.get("constants", ()))))
 
 
 def check(got: Any, want: Any, tolerance: float = 2e-6, absolute: float | None = None) -> None:

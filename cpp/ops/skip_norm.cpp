@@ -145,7 +145,8 @@ std::span<const OpDef> skip_norm_ops() {
          .infer = infer_embed,
          .lower = lower_embed,
          .min_inputs = 7,
-         .max_inputs = 9},
+         .max_inputs = 9,
+         .may_omit = 1u << 1 | 1u << 4},
     };
     return rows;
 }

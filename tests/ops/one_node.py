@@ -22,12 +22,17 @@ def model_of(
     constants: tuple[int, ...] = (),
     domain: str = "",
     symbolic: bool = False,
-    **attributes: Any,
+    attributes: dict[str, Any] | None = None,
+    **more: Any,
 ) -> onnx.ModelProto:
-    """A model of one node. Absent inputs are None; those in `constants` are initialisers."""
+    """A model of one node. Absent inputs are None; those in `constants` are initialisers.
+
+    `more` are the node's attributes; those whose names are parameters here stand in `attributes`.
+    """
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
     results = [f"y{i}" for i in range(outputs)]
-    node = helper.make_node(op, names, results, domain=domain, **attributes)
+    node = helper.make_node(op, names, results, domain=domain)
+    node.attribute.extend(helper.make_attribute(n, v) for n, v in (more | (attributes or {})).items())
     given, initialisers = [], []
     for i, (name, x) in enumerate(zip(names, inputs, strict=True)):
         if x is None:

@@ -1,9 +1,11 @@
 // Conv (ai.onnx 1, 11, 22): attributes auto_pad "NOTSET", dilations 1, group 1, kernel_shape (of w), pads 0, strides 1.
 // Lowered to the internal, channels-last Conv (ops/spatial/conv_plan.h). Convolutions, too, with their patterns:
 // a per-channel scale or shift behind, in front, and a Pad in front belong into the weights and pads (conv_fold.h).
+#include <algorithm>
 #include <limits>
 
 #include "graph/op.h"
+#include "ops/shared/compose.h"
 #include "ops/shared/facts.h"
 #include "ops/spatial/conv_fold.h"
 #include "ops/spatial/conv_plan.h"
@@ -50,10 +52,10 @@ bool lower(const Graph& graph, NodeId id, Patch& patch) {
 // com.microsoft FusedConv and the channels-last NhwcFusedConv (1): inputs x, w, bias, z (added before the activation);
 // activation "" with activation_params.
 bool unfuse(const Graph& graph, NodeId id, Patch& patch) {
-    const Node node = graph.node(id);
+    const Node& node = graph.node(id);
+    const Compose make{patch};
     const std::string activation = node.attributes.s("activation", "");
     const std::vector<float> params = node.attributes.floats("activation_params");
-    const auto param = [&](size_t i, float absent) { return i < params.size() ? params[i] : absent; };
     Attributes attributes = node.attributes;
     attributes.erase("activation");
     attributes.erase("activation_params");
@@ -62,16 +64,22 @@ bool unfuse(const Graph& graph, NodeId id, Patch& patch) {
     if (inputs.size() > 3) inputs.resize(3);
     const bool last = node.op_type == "NhwcFusedConv";
     ValueId y = patch.node("Conv", inputs, std::move(attributes), last ? "linnet" : "");
-    if (z != kNoValue) y = patch.node("Add", {y, z});
-    if (activation == "LeakyRelu") y = patch.node(activation, {y}, Attributes().set("alpha", param(0, 0.01f)));
-    else if (activation == "HardSigmoid")
-        y = patch.node(activation, {y}, Attributes().set("alpha", param(0, 0.2f)).set("beta", param(1, 0.5f)));
-    else if (activation == "Clip")
-        y = patch.node(activation, {y, patch.constant_float(param(0, std::numeric_limits<float>::lowest())),
-                                    patch.constant_float(param(1, std::numeric_limits<float>::max()))});
-    else if (activation == "Relu" || activation == "Tanh" || activation == "Sigmoid" || activation == "HardSwish")
-        y = patch.node(activation, {y});
-    else if (!activation.empty()) fail(ErrorKind::not_implemented, "activation '", activation, "'");
+    if (z != kNoValue) y = make.op("Add", {y, z});
+    if (activation == "Clip") {
+        const auto bound = [&](size_t i, float absent) {
+            return patch.constant_float(i < params.size() ? params[i] : absent);
+        };
+        y = make.op("Clip",
+                    {y, bound(0, std::numeric_limits<float>::lowest()), bound(1, std::numeric_limits<float>::max())});
+    } else if (!activation.empty()) {
+        constexpr std::string_view kKnown[] = {"LeakyRelu", "HardSigmoid", "Relu", "Tanh", "Sigmoid", "HardSwish"};
+        if (std::find(std::begin(kKnown), std::end(kKnown), activation) == std::end(kKnown))
+            fail(ErrorKind::not_implemented, "activation '", activation, "'");
+        Attributes given;
+        if (!params.empty()) given.set("alpha", params[0]);
+        if (params.size() > 1) given.set("beta", params[1]);
+        y = patch.node(activation, {y}, std::move(given));
+    }
     patch.replace(node.outputs[0], y);
     return true;
 }

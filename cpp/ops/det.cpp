@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "base/half.h"
 #include "ops/shared/facts.h"
 #include "ops/shared/numbers.h"
 #include "ops/shared/rows.h"
@@ -81,20 +82,20 @@ void infer_inverse(InferContext& ctx) {
 }
 
 void run_inverse(RunContext& ctx) {
-    if (has_half(ctx)) return run_widened(ctx, run_inverse);
     const Tensor& x = ctx.input(0);
-    const int64_t n = x.shape.back(), size = n * n, batch = size == 0 ? 0 : x.count() / size;
-    for_float(x.dtype, [&](auto tag) {
-        using T = typename decltype(tag)::type;
-        parallel_ranges(ctx.parallel(), batch, row_grain(size, n), [&](int64_t begin, int64_t end) {
-            std::vector<double> a, inverse;
-            for (int64_t b = begin; b < end; ++b) {
-                a.assign(x.as<T>() + b * size, x.as<T>() + (b + 1) * size);
-                invert(a, inverse, static_cast<size_t>(n), ctx.parallel().stop);
-                std::transform(inverse.begin(), inverse.end(), ctx.output(0).as<T>() + b * size,
-                               [](double value) { return static_cast<T>(value); });
-            }
-        });
+    Tensor& y = ctx.output(0);
+    const int64_t n = x.shape.back(), size = n * n;
+    parallel_for(ctx.parallel(), size == 0 ? 0 : x.count() / size, [&](int64_t b) {
+        std::vector<double> a(static_cast<size_t>(size)), inverse;
+        for (int64_t i = 0; i < size; ++i) a[static_cast<size_t>(i)] = double_at(x, b * size + i);
+        invert(a, inverse, static_cast<size_t>(n), ctx.parallel().stop);
+        for (int64_t i = 0; i < size; ++i) {
+            const double value = inverse[static_cast<size_t>(i)];
+            if (y.dtype == DType::f64) y.as<double>()[b * size + i] = value;
+            else if (y.dtype == DType::f32) y.as<float>()[b * size + i] = static_cast<float>(value);
+            else if (y.dtype == DType::f16) y.as<Half>()[b * size + i] = to_half(static_cast<float>(value));
+            else y.as<BFloat16>()[b * size + i] = to_bfloat16(static_cast<float>(value));
+        }
     });
 }
 
@@ -129,7 +130,6 @@ std::span<const OpDef> det_ops() {
          .domain = "com.microsoft",
          .infer = infer_inverse,
          .run = run_inverse,
-         .lower = lower_widened,
          .min_inputs = 1,
          .max_inputs = 1},
     };

@@ -57,13 +57,9 @@ void infer_split_gelu(InferContext& ctx) {
 bool lower_split_gelu(const Graph& graph, NodeId id, Patch& patch) {
     const Node& node = graph.node(id);
     const Compose make{patch};
-    Node split;
-    split.op_type = "Split";
-    split.op = find_op("", split.op_type, kMaxOpset);
-    split.inputs = {make.op("Add", {node.inputs[0], node.inputs[1]})};
-    split.attributes.set("axis", int64_t{-1}).set("num_outputs", int64_t{2});
-    const ValueIds halves = patch.node(std::move(split), 2);
-    return finish(node, make.op("Mul", {halves[0], make.op("Gelu", {halves[1]})}), patch);
+    const ValueId sum = make.op("Add", {node.inputs[0], node.inputs[1]});
+    const ValueId left = patch.node("Split", {sum}, Attributes().set("axis", int64_t{-1}), "", 2);
+    return finish(node, make.op("Mul", {left, make.op("Gelu", {left + 1})}), patch);
 }
 
 void infer_group_norm(InferContext& ctx) {
@@ -75,7 +71,7 @@ void infer_group_norm(InferContext& ctx) {
 }
 
 bool lower_group_norm(const Graph& graph, NodeId id, Patch& patch) {
-    const Node node = graph.node(id);
+    const Node& node = graph.node(id);
     const Compose make{patch};
     const bool last = node.attributes.i("channels_last", 1) != 0;
     const DType dtype = graph.fact(node.inputs[0]).dtype;
@@ -146,8 +142,8 @@ bool lower_unfold(const Graph& graph, NodeId id, Patch& patch) {
     return finish(node, transpose(patch, y, perm), patch);
 }
 
-OpDef row(std::string_view name, void (*infer)(InferContext&), bool (*lower)(const Graph&, NodeId, Patch&), int fewest,
-          int most) {
+constexpr OpDef row(std::string_view name, void (*infer)(InferContext&), bool (*lower)(const Graph&, NodeId, Patch&),
+                    int fewest, int most) {
     return {.name = name,
             .domain = "com.microsoft",
             .infer = infer,

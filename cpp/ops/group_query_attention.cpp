@@ -71,6 +71,9 @@ void infer(InferContext& ctx) {
         if (i >= 0 && ctx.has_input(i))
             require(ctx.input(i).dtype == DType::i32, "input ", i, " is ", dtype_name(ctx.input(i).dtype),
                     ", expected int32");
+    if (at.positions >= 0 && ctx.has_input(at.positions))
+        require(ctx.input(at.positions).dtype == DType::i64, "position_ids are ",
+                dtype_name(ctx.input(at.positions).dtype), ", expected int64");
     for (int i : {1, 2, 4, at.cos, at.cos + 1, at.bias, at.sink, at.norms})
         if (i >= 0 && ctx.has_input(i)) {
             const DType expected = i == 4 ? cache : q.dtype;
@@ -184,8 +187,8 @@ struct Run {
     const int64_t batch = shape[0], length = shape[1], head = shape[2] / heads.parts(packed);
     const int64_t window = attributes.i("local_window_size", -1);
     int64_t total = 0;
-    std::vector<Step> steps;
-    Tensor cos, sin, norms[2];
+    std::vector<Step> steps{};
+    Tensor cos{}, sin{}, norms[2]{};
 
     bool given(int port) const { return port >= 0 && ctx.has_input(port); }
     Tensor real(int port) const {
@@ -197,20 +200,23 @@ struct Run {
         return ctx.has_output(i) && ctx.output(i).defined() ? ctx.output(i) : ctx.allocate(i, dtype, sizes);
     }
 
+    void misfit(const char* first, const Tensor& a, const char* second, const Tensor& b) const {
+        fail(ErrorKind::invalid_argument, first, " is ", shape_text(a.shape), ", ", second, ' ', shape_text(b.shape),
+             ": they do not fit ", heads.q, " heads of ", head);
+    }
+    static void expect(const Tensor& tensor, int64_t count, const char* what) {
+        if (tensor.count() != count)
+            fail(ErrorKind::invalid_argument, what, ": ", tensor.count(), " elements, expected ", count);
+    }
+
     void read_lengths(int64_t capacity) {
-        const Tensor &lengths = ctx.input(at.lengths), &most = ctx.input(at.total);
-        if (lengths.count() != batch || most.count() != 1)
-            fail(ErrorKind::invalid_argument, lengths.count(), " lengths and ", most.count(),
-                 " total_sequence_length for a batch of ", batch);
-        total = *most.as<int32_t>();
+        expect(ctx.input(at.lengths), batch, "lengths");
+        if (given(at.fresh)) expect(ctx.input(at.fresh), batch, "query_seqlens");
         const int32_t* fresh = given(at.fresh) ? ctx.input(at.fresh).as<int32_t>() : nullptr;
-        if (fresh && ctx.input(at.fresh).count() != batch)
-            fail(ErrorKind::invalid_argument, "query_seqlens has ", ctx.input(at.fresh).count(),
-                 " elements, the batch ", batch);
         if (sliding && capacity < window)
-            fail(ErrorKind::invalid_argument, "a window of ", window, " in a cache of ", capacity, " rows");
+            fail(ErrorKind::invalid_argument, "local_window_size is ", window, ", a cache has rows: ", capacity);
         for (int64_t b = 0; b < batch; ++b) {
-            const int64_t count = int64_t{lengths.as<int32_t>()[b]} + (at.blocks < 0 ? 1 : 0);
+            const int64_t count = int64_t{ctx.input(at.lengths).as<int32_t>()[b]} + (at.blocks < 0 ? 1 : 0);
             Step step{0, length, count, 0, 0};
             if (fresh) step.fresh = fresh[b];
             if (fresh || total != length) step.past = count - step.fresh;
@@ -249,7 +255,7 @@ struct Run {
             position = total == length && !given(at.fresh) ? ids[0] + s : ids[b * length + s];
         }
         if (position < 0 || position >= cos.shape[0])
-            fail(ErrorKind::invalid_argument, "position ", position, " of a cos_cache with ", cos.shape[0], " rows");
+            fail(ErrorKind::invalid_argument, "position ", position, ", cos_cache has rows: ", cos.shape[0]);
         rotate_pairs(to, half, attributes.i("rotary_interleaved", 0) != 0, cos.as<float>() + position * half,
                      sin.as<float>() + position * half, to);
     }
@@ -275,8 +281,7 @@ struct Run {
         const Tensor &rows = ctx.input(at.blocks), &columns = ctx.input(at.blocks + 1);
         if (rows.rank() != 2 || columns.rank() != 2 || rows.shape[0] != columns.shape[0] || rows.shape[1] < 2 ||
             heads.q % std::max<int64_t>(1, rows.shape[0]) != 0)
-            fail(ErrorKind::invalid_argument, "block_row_indices ", shape_text(rows.shape), " and block_col_indices ",
-                 shape_text(columns.shape), " for ", heads.q, " heads");
+            misfit("block_row_indices", rows, "block_col_indices", columns);
         const int64_t size = attributes.i("sparse_block_size", 0);
         Tensor keep = Tensor::allocate(DType::boolean, {batch, heads.q, length, keys});
         std::fill_n(keep.as<uint8_t>(), keep.count(), uint8_t{0});
@@ -286,8 +291,8 @@ struct Run {
             if (row + 1 >= rows.shape[1]) continue;  // padding behind the last token
             const int32_t* ends = rows.as<int32_t>() + layout * rows.shape[1] + row;
             if (ends[0] < 0 || ends[0] > ends[1] || ends[1] > columns.shape[1])
-                fail(ErrorKind::invalid_argument, "block_row_indices hold ", ends[0], " and ", ends[1], " of ",
-                     columns.shape[1], " columns");
+                fail(ErrorKind::invalid_argument, "block_row_indices hold ", int64_t{ends[1]},
+                     ", block_col_indices has columns: ", columns.shape[1]);
             for (int32_t c = ends[0]; c < ends[1]; ++c) {
                 const int64_t first = columns.as<int32_t>()[layout * columns.shape[1] + c] * size;
                 for (int64_t j = std::max<int64_t>(0, first); j < std::min(keys, first + size); ++j)
@@ -300,8 +305,7 @@ struct Run {
     Cache cache_of(Tensor tensor, const Tensor& scales) const {
         Cache cache{std::move(tensor), head};
         if (!scales.defined()) return cache;
-        if (scales.count() != 1 && scales.count() != heads.kv * head)
-            fail(ErrorKind::invalid_argument, scales.count(), " scales of a cache of ", heads.kv, " heads of ", head);
+        if (scales.count() != 1) expect(scales, heads.kv * head, "scales of a cache");
         cache.scale = scales.as<float>();
         cache.scale_step = scales.count() == 1 ? 0 : 1;
         return cache;
@@ -319,13 +323,10 @@ struct Run {
 
     void check_rotary() const {
         if (!(cos.shape == sin.shape) || cos.rank() != 2 || cos.shape[1] < 1 || cos.shape[1] * 2 > head)
-            fail(ErrorKind::invalid_argument, "caches of shapes ", shape_text(cos.shape), " and ",
-                 shape_text(sin.shape), " for heads of ", head);
+            misfit("cos_cache", cos, "sin_cache", sin);
         if (!given(at.positions)) return;
         const Tensor& positions = ctx.input(at.positions);
-        if (positions.dtype != DType::i64 || positions.count() != batch * length)
-            fail(ErrorKind::invalid_argument, "position_ids are ", dtype_name(positions.dtype), ' ',
-                 shape_text(positions.shape), ", expected int64 ", batch, " x ", length);
+        expect(positions, batch * length, "position_ids");
     }
 
     // attention_bias, its columns moved to where a sliding window has its keys.
@@ -349,10 +350,10 @@ struct Run {
     void operator()() {
         const DType dtype = ctx.input(0).dtype, cache_type = has_past ? ctx.input(3).dtype : dtype;
         const int64_t rows = has_past ? ctx.input(3).shape[2] : 0;
-        if (ctx.input(at.total).count() != 1) fail(ErrorKind::invalid_argument, "total_sequence_length is no number");
-        const int64_t most = *ctx.input(at.total).as<int32_t>();
-        if (most < 0) fail(ErrorKind::invalid_argument, "total_sequence_length is ", most);
-        const int64_t capacity = sliding || at.blocks >= 0 ? rows : std::max(rows, most);
+        expect(ctx.input(at.total), 1, "total_sequence_length");
+        total = *ctx.input(at.total).as<int32_t>();
+        if (total < 0) fail(ErrorKind::invalid_argument, "total_sequence_length is ", total);
+        const int64_t capacity = sliding || at.blocks >= 0 ? rows : std::max(rows, total);
         read_lengths(capacity);
         if (attributes.i("do_rotary", 0)) {
             cos = real(at.cos);
@@ -361,8 +362,7 @@ struct Run {
         }
         for (int i : {0, 1}) {
             norms[i] = at.norms < 0 ? Tensor{} : real(at.norms + i);
-            if (norms[i].defined() && norms[i].count() != head)
-                fail(ErrorKind::invalid_argument, norms[i].count(), " norm weights for heads of ", head);
+            if (norms[i].defined()) expect(norms[i], head, "norm weights");
         }
         const Shape kept{batch, heads.kv, capacity, nibbles(attributes) && has_past ? (head + 1) / 2 : head};
         Shape staged = kept;
@@ -473,8 +473,7 @@ struct Run {
 
     Tensor sink_of() const {
         Tensor sink = real(at.sink);
-        if (sink.defined() && sink.count() != heads.q)
-            fail(ErrorKind::invalid_argument, sink.count(), " head_sink for ", heads.q, " heads");
+        if (sink.defined()) expect(sink, heads.q, "head_sink");
         if (sink.defined() || attributes.i("smooth_softmax", -1) != 1) return sink;
         sink = Tensor::allocate(DType::f32, {heads.q});
         std::fill_n(sink.as<float>(), heads.q, 0.0f);

@@ -221,9 +221,9 @@ ValueIds attention_node(Patch& patch, const Node& node, ValueIds inputs, ValueId
         for (ValueId past : pasts)
             inputs.push_back(end == kNoValue ? past : make.op("Slice", {past, make.ints({0}), end, make.ints({2})}));
     }
-    Node attention;
-    attention.name = node.name;
+    Node attention = copy_of(node);  // its name stays
     attention.op_type = "Attention";
+    attention.domain = "";
     attention.op = find_op("", "Attention", kMaxOpset);
     attention.inputs = std::move(inputs);
     attention.attributes = attention_attributes(node);
@@ -250,7 +250,7 @@ ValueId total_of(const Compose& make, ValueId fresh, ValueId past, int64_t axis,
 }
 
 bool lower_attention(const Graph& graph, NodeId id, Patch& patch) {
-    const Node node = graph.node(id);
+    const Node& node = graph.node(id);
     const Compose make{patch};
     const Fact &w = graph.fact(node.inputs[1]), &x = graph.fact(node.inputs[0]);
     if (!w.ranked || !x.ranked) fail(ErrorKind::not_implemented, "weights of unknown rank");
@@ -284,7 +284,7 @@ bool lower_attention(const Graph& graph, NodeId id, Patch& patch) {
 }
 
 bool lower_multi_head(const Graph& graph, NodeId id, Patch& patch) {
-    const Node node = graph.node(id);
+    const Node& node = graph.node(id);
     const Compose make{patch};
     const Ports at = ports(node);
     const int64_t heads = heads_of(node.attributes);

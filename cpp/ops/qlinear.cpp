@@ -2,7 +2,6 @@
 // QLinearLeakyRelu, QLinearSoftmax, QLinearConcat, QLinearGlobalAveragePool, QLinearAveragePool. Each means what its
 // QDQ form says (dequantize, the float operator, quantize), and becomes that. So does QLinearReduceMean (attributes
 // axes, keepdims).
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -180,34 +179,26 @@ bool lower_pool(const Graph& graph, NodeId id, Patch& patch) {
     return finish_one(graph, node, patch, real);
 }
 
-// All axes when none are given.
-Shape mean_axes(const Attributes& attributes, int64_t rank) {
-    const auto given = attributes.ints("axes");
-    Shape axes(given.begin(), given.end());
-    for (int64_t i = 0; given.empty() && i < rank; ++i) axes.push_back(i);
-    for (int64_t& axis : axes) axis = normal_axis(axis, rank);
-    return axes;
-}
-
 void infer_mean(InferContext& ctx) {
     check_one(ctx);
     const Fact& x = ctx.input(0);
     if (!x.ranked) return ctx.output_unranked(0, x.dtype);
-    const Shape axes = mean_axes(ctx.attributes, x.rank());
-    const bool keep = ctx.attributes.i("keepdims", 1) != 0;
-    Shape shape;
-    for (int64_t i = 0; i < x.rank(); ++i) {
-        const bool gone = std::find(axes.begin(), axes.end(), i) != axes.end();
-        if (!gone || keep) shape.push_back(gone ? 1 : x.shape[static_cast<size_t>(i)]);
+    Shape shape = x.shape, kept;
+    const std::vector<int64_t> axes = ctx.attributes.ints("axes");
+    if (axes.empty()) std::fill(shape.begin(), shape.end(), 1);
+    std::vector<bool> gone(shape.size(), axes.empty());
+    for (int64_t given : axes) {
+        const auto axis = static_cast<size_t>(normal_axis(given, x.rank()));
+        shape[axis] = 1;
+        gone[axis] = true;
     }
-    ctx.output(0, x.dtype, shape);
+    for (size_t i = 0; i < shape.size(); ++i)
+        if (!gone[i] || ctx.attributes.i("keepdims", 1)) kept.push_back(shape[i]);
+    ctx.output(0, x.dtype, kept);
 }
 bool lower_mean(const Graph& graph, NodeId id, Patch& patch) {
     const Node& node = graph.node(id);
-    const Fact& x = graph.fact(node.inputs[0]);
-    if (!x.ranked) return false;
-    const Shape axes = mean_axes(node.attributes, x.rank());
-    const ValueIds inputs{real_input(node, patch), patch.constant_ints(std::vector<int64_t>(axes.begin(), axes.end()))};
+    const ValueIds inputs{real_input(node, patch), patch.constant_ints(node.attributes.ints("axes"))};
     return finish_one(graph, node, patch,
                       patch.node("ReduceMean", inputs, Attributes().set("keepdims", node.attributes.i("keepdims", 1))));
 }

@@ -225,7 +225,7 @@ def test_grouped_refuses_what_does_not_fit() -> None:
     for i, value, message in (
         (5, i32([3, 12]), "a cache of 12 rows"),
         (5, i32([3, -1]), "0 tokens"),
-        (5, i32([3]), "1 lengths"),
+        (5, i32([3]), "lengths: 1 elements, expected 2"),
         (6, number(-4), "total_sequence_length is -4"),
         (1, normal(rng, B, 1, 3 * D), "key or value"),
         (3, normal(rng, B, K, 12, D).astype(np.int8), "past_key is int8"),
@@ -234,7 +234,7 @@ def test_grouped_refuses_what_does_not_fit() -> None:
         wrong[i] = value
         with pytest.raises(runtime.LinnetError, match=message):
             linnet("GroupQueryAttention", *wrong, **more)
-    with pytest.raises(runtime.LinnetError, match="position 6 of a cos_cache with 5 rows"):
+    with pytest.raises(runtime.LinnetError, match="position 6, cos_cache has rows: 5"):
         linnet("GroupQueryAttention", *inputs, *angles(rng, 5), do_rotary=1, **more)
     with pytest.raises(runtime.LinnetError, match="position_ids"):
         linnet("GroupQueryAttention", *inputs, *angles(rng), np.zeros((1, 1), np.int64), do_rotary=1, **more)

@@ -111,8 +111,11 @@ class Builder {
             if (found.count > found.nodes.size()) list += cat(" and ", found.count - found.nodes.size(), " more");
         }
         fail(ErrorKind::not_implemented, unknown_.size(), unknown_.size() == 1 ? " operator is" : " operators are",
-             " not known: ", list, ". Export with standard ONNX operators (opset <= ", kMaxOpset,
-             "), or register your own");
+             " not known: ", list,
+             list.find("com.microsoft.nchwc.") != std::string::npos
+                 ? cat(". Operators of com.microsoft.nchwc are laid out for one machine: save the model with "
+                       "onnxruntime's graph optimization level ORT_ENABLE_EXTENDED or lower")
+                 : cat(". Export with standard ONNX operators (opset <= ", kMaxOpset, "), or register your own"));
     }
 
     // ---- graphs ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "ops/shared/product.h"
+#include "ops/shared/rotary.h"
 
 namespace linnet {
 namespace {
@@ -106,7 +107,6 @@ template <class T>
 void rotate(const RunContext& ctx, const Sizes& s, const T* x, const T* cos, const T* sin, T* y) {
     const std::vector<int64_t> rows = rows_of(ctx, s);
     const bool interleaved = ctx.attributes.i("interleaved", 0) != 0;
-    const int64_t step = interleaved ? 2 : 1, second = interleaved ? 1 : s.half;
     const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, s.heads * s.head));
     parallel_ranges(ctx.parallel(), static_cast<int64_t>(rows.size()), grain, [&](int64_t begin, int64_t end) {
         for (int64_t token = begin; token < end; ++token) {
@@ -116,11 +116,7 @@ void rotate(const RunContext& ctx, const Sizes& s, const T* x, const T* cos, con
             for (int64_t h = 0; h < s.heads; ++h) {
                 const T* from = x + base + h * s.head_stride;
                 T* to = y + base + h * s.head_stride;
-                for (int64_t i = 0; i < s.half; ++i) {
-                    const T a = from[i * step], b = from[i * step + second];
-                    to[i * step] = c[i] * a - d[i] * b;
-                    to[i * step + second] = d[i] * a + c[i] * b;
-                }
+                rotate_pairs(from, s.half, interleaved, c, d, to);
                 std::copy(from + s.rotary, from + s.head, to + s.rotary);
             }
         }

@@ -56,6 +56,16 @@ def test_many_slices_of_nothing() -> None:
     assert answer("NonMaxSuppression", {"b": boxes, "s": scores}).shape == (0, 3)
 
 
+def test_tokens_of_no_rows() -> None:
+    """The length of a row says nothing where there is no row; n-grams that the pool lacks are not looked for."""
+    pool: dict[str, Any] = {"mode": "TF", "pool_int64s": [1, 2], "ngram_counts": [0], "ngram_indexes": [0, 1]}
+    grams = {"min_gram_length": 1, "max_gram_length": 2**40, "max_skip_count": 2**40}
+    said = answer("TfIdfVectorizer", {"x": np.empty((0, 2**40), np.int64)}, **pool, **grams)
+    assert said.shape == (0, 2)
+    said = answer("TfIdfVectorizer", {"x": np.ones(100_000, np.int64)}, **pool, **grams)
+    np.testing.assert_array_equal(said, [100_000, 0])
+
+
 @pytest.mark.parametrize("stride", [2**20, 2**31 - 1])
 def test_strides_of_a_transposed_convolution(stride: int) -> None:
     x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 3, 3), np.float32)

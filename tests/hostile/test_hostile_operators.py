@@ -38,7 +38,7 @@ def _cases() -> dict[str, list[tuple[str, Any, list[Any]]]]:
             by_operator[case.model.graph.node[0].op_type].append((case.name, case.model, feeds))
     for name, model, feeds in more_models.models():
         node = model.graph.node[0]
-        by_operator[f"{node.domain}.{node.op_type}"].append((name, model, feeds))
+        by_operator[f"{node.domain}.{node.op_type}".lstrip(".")].append((name, model, feeds))
     return by_operator
 
 

@@ -94,7 +94,7 @@ void count_grams(const Vectorizer& v, const std::vector<int32_t>& tokens, const 
     const auto size = static_cast<int64_t>(tokens.size());
     std::vector<int32_t> gram;
     for (int64_t n = v.shortest; n <= std::min(v.longest, size); ++n)
-        for (int64_t skip = 1; skip <= (n == 1 ? 1 : v.skips + 1); ++skip) {
+        for (int64_t skip = 1; skip <= 1 || (n > 1 && skip - 1 <= v.skips); ++skip) {
             if ((n - 1) > (size - 1) / skip) break;
             if (stop) stop->check();
             for (int64_t at = 0; at + (n - 1) * skip < size; ++at) {

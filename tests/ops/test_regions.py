@@ -7,9 +7,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from one_node import check, linnet, model_of, ort
 
 from linnet import InferenceSession, InvalidArgument, RuntimeException
+from one_node import check, linnet, model_of, ort
 
 
 def some_rois(source: np.random.Generator, count: int, images: int, size: float) -> np.ndarray:

@@ -124,7 +124,11 @@ def test_normalizer(action: str) -> None:
 
 def test_split_at_white_space() -> None:
     spaces = [chr(c) for c in CODES if chr(c).isspace()]
-    texts = [f"{a}\u00e9{b}{a}z{a}" for a in spaces for b in ("", "-", "\u200b", "\u3000")] + ["", "a", "\u65e5 b  c d "]
+    texts = [f"{a}\u00e9{b}{a}z{a}" for a in spaces for b in ("", "-", "\u200b", "\u3000")] + [
+        "",
+        "a",
+        "\u65e5 b  c d ",
+    ]
     for most in (None, 0, 1, 2):
         attributes = {} if most is None else {"maxsplit": most}
         parts, counts = linnet("StringSplit", np.array(texts, object), outputs=2, **attributes)

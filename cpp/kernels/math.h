@@ -20,9 +20,10 @@ LINNET_INLINE f32 each(f32 x, F f) {
     return load(t);
 }
 
-// exp(x) = e 2^n with n = round(x / ln 2): gives e, n and, in the last bits of `biased`, n + 127.
+// exp(x) = e 2^n with n = round(x / ln 2): gives e, n and, in the last bits of `biased`, n + bias.
+template <int bias>
 LINNET_INLINE f32 exp_parts(f32 x, f32& n, f32& biased) {
-    const f32 round = splat(12582912.0f + 127);  // 1.5 2^23: what is added to it loses its fraction
+    const f32 round = splat(12582912.0f + bias);  // 1.5 2^23: what is added to it loses its fraction
     biased = fma(x, splat(1.44269504f), round);
     n = biased - round;
     f32 r = fma(n, splat(-0.693359375f), x);
@@ -31,7 +32,7 @@ LINNET_INLINE f32 exp_parts(f32 x, f32& n, f32& biased) {
 }
 LINNET_INLINE f32 exp(f32 x) {
     f32 n, biased;
-    const f32 e = exp_parts(min(splat(89.0f), max(splat(-104.0f), x)), n, biased);
+    const f32 e = exp_parts<127>(min(splat(89.0f), max(splat(-104.0f), x)), n, biased);
 #ifdef LINNET_SCALE_2N
     return scale_2n(e, n);
 #else
@@ -40,10 +41,10 @@ LINNET_INLINE f32 exp(f32 x) {
     return e * from_bits((half + splat_i(127)) << 23) * from_bits((i - half + splat_i(127)) << 23);
 #endif
 }
-// exp for sums with 1 and the like: what is below 2^-126 may come out as 2^-126, what is above 2^127.5 as infinity.
-LINNET_INLINE f32 exp_coarse_ends(f32 x) {
+// exp(x) 2^-24, which has room for all x that exp(-x) is a float for: up to 104. What is below -71 counts as -71.
+LINNET_INLINE f32 exp_lowered(f32 x) {
     f32 n, biased;
-    const f32 e = exp_parts(min(splat(89.0f), max(splat(-87.3f), x)), n, biased);
+    const f32 e = exp_parts<127 - 24>(min(splat(104.0f), max(splat(-71.0f), x)), n, biased);
     return e * from_bits(bits(biased) << 23);
 }
 // (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2.
@@ -83,7 +84,7 @@ LINNET_INLINE f32 tanh(f32 x) {
     const f32 p = poly(s, 2.130901977e-03f, -8.165032475e-03f, 2.169606943e-02f, -5.394599337e-02f, 1.333320061e-01f,
                        -3.333333069e-01f);
     const f32 near = fma(x * s, p, x);
-    const f32 far = splat(1.0f) - splat(2.0f) / (exp_coarse_ends(min(splat(20.0f), a + a)) + splat(1.0f));
+    const f32 far = splat(1.0f) - splat(0x1p-23f) / (exp_lowered(min(splat(20.0f), a + a)) + splat(0x1p-24f));
     return select(less(a, splat(0.625f)), near, with_sign(far, x));
 }
 // erf(x / sqrt(2)): x P(x^2) / Q(x^2), within 2e-8 of the value; from 5.5 on it is 1.
@@ -101,9 +102,11 @@ LINNET_INLINE f32 gelu(f32 x) {
     const f32 half = splat(0.5f) * x;
     return fma(half, erf_normal(x), half);
 }
-// x sigmoid(y)
-LINNET_INLINE f32 times_sigmoid(f32 x, f32 y) { return x / (splat(1.0f) + exp_coarse_ends(-y)); }
-LINNET_INLINE f32 sigmoid(f32 x) { return times_sigmoid(splat(1.0f), x); }
+LINNET_INLINE f32 sigmoid(f32 x) {
+    const f32 one = splat(0x1p-24f);
+    return one / (one + exp_lowered(-x));
+}
+LINNET_INLINE f32 times_sigmoid(f32 x, f32 y) { return x * sigmoid(y); }
 
 // sin(x + quarter * pi / 2).
 LINNET_INLINE f32 sin_quarter(f32 x, int quarter) {

@@ -1,7 +1,7 @@
 """Every operator of the ONNX suite's node tests, with attributes, operands and shapes that no sane model has.
 
 `LINNET_HOSTILE_SHARE` (default 0.02) is the share of all changed models that is tried; 1 tries them all, which takes
-an hour.
+ten minutes.
 """
 
 from __future__ import annotations

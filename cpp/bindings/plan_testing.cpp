@@ -1,8 +1,8 @@
-// linnet._core.testing: the arena's layout, for tests.
+// linnet._core.testing: where a program's arena has its buffers, for tests.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "plan/plan.h"
+#include "runtime/program.h"
 
 namespace linnet::bindings {
 

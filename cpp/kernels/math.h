@@ -47,6 +47,12 @@ LINNET_INLINE f32 exp_lowered(f32 x) {
     const f32 e = exp_parts<127 - 24>(min(splat(104.0f), max(splat(-71.0f), x)), n, biased);
     return e * from_bits(bits(biased) << 23);
 }
+// exp for sums with 1: what is below 2^-126 may come out as 2^-126, what is above 2^127.5 as infinity.
+LINNET_INLINE f32 exp_coarse_ends(f32 x) {
+    f32 n, biased;
+    const f32 e = exp_parts<127>(min(splat(89.0f), max(splat(-87.3f), x)), n, biased);
+    return e * from_bits(bits(biased) << 23);
+}
 // (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2.
 LINNET_INLINE f32 exp_tail(f32 r) {
     return poly(r, 1.381313100e-03f, 8.369424527e-03f, 4.166845738e-02f, 1.666651474e-01f, 4.999999305e-01f);
@@ -84,7 +90,7 @@ LINNET_INLINE f32 tanh(f32 x) {
     const f32 p = poly(s, 2.130901977e-03f, -8.165032475e-03f, 2.169606943e-02f, -5.394599337e-02f, 1.333320061e-01f,
                        -3.333333069e-01f);
     const f32 near = fma(x * s, p, x);
-    const f32 far = splat(1.0f) - splat(0x1p-23f) / (exp_lowered(min(splat(20.0f), a + a)) + splat(0x1p-24f));
+    const f32 far = splat(1.0f) - splat(2.0f) / (exp_coarse_ends(min(splat(20.0f), a + a)) + splat(1.0f));
     return select(less(a, splat(0.625f)), near, with_sign(far, x));
 }
 // erf(x / sqrt(2)): x P(x^2) / Q(x^2), within 2e-8 of the value; from 5.5 on it is 1.
@@ -106,7 +112,8 @@ LINNET_INLINE f32 sigmoid(f32 x) {
     const f32 one = splat(0x1p-24f);
     return one / (one + exp_lowered(-x));
 }
-LINNET_INLINE f32 times_sigmoid(f32 x, f32 y) { return x * sigmoid(y); }
+// x sigmoid(y), one multiplication less than that: 0 where exp(-y) is more than 2^127.5.
+LINNET_INLINE f32 times_sigmoid(f32 x, f32 y) { return x / (splat(1.0f) + exp_coarse_ends(-y)); }
 
 // sin(x + quarter * pi / 2).
 LINNET_INLINE f32 sin_quarter(f32 x, int quarter) {

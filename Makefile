@@ -72,7 +72,7 @@ asan: $(VENV)/.tests
 	LD_PRELOAD="$(call runtime,asan) $(call runtime,ubsan)" UBSAN_OPTIONS=print_stacktrace=1 \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=build/asan \
 	  $(BIN)/python -m pytest tests/test_onnx_suite.py tests/onnx tests/test_bad_input.py tests/graph tests/passes \
-	  tests/ops tests/runtime tests/serve/test_codec_*.py tests/serve/test_scheduler.py -n 2
+	  tests/ops tests/runtime tests/hostile tests/serve/test_codec_*.py tests/serve/test_scheduler.py -n 2
 
 tsan: $(VENV)/.tests
 	$(call instrumented,tsan,thread)

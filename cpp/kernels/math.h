@@ -21,9 +21,10 @@ LINNET_INLINE f32 each(f32 x, F f) {
     return load(t);
 }
 
-// exp(x) = e 2^n with n = round(x / ln 2): gives e, n and, in the last bits of `biased`, n + 127.
+// exp(x) = e 2^n with n = round(x / ln 2): gives e, n and, in the last bits of `biased`, n + bias.
+template <int bias>
 LINNET_INLINE f32 exp_parts(f32 x, f32& n, f32& biased) {
-    const f32 round = splat(12582912.0f + 127);  // 1.5 2^23: what is added to it loses its fraction
+    const f32 round = splat(12582912.0f + bias);  // 1.5 2^23: what is added to it loses its fraction
     biased = fma(x, splat(1.44269504f), round);
     n = biased - round;
     f32 r = fma(n, splat(-0.693359375f), x);
@@ -32,7 +33,7 @@ LINNET_INLINE f32 exp_parts(f32 x, f32& n, f32& biased) {
 }
 LINNET_INLINE f32 exp(f32 x) {
     f32 n, biased;
-    const f32 e = exp_parts(min(splat(89.0f), max(splat(-104.0f), x)), n, biased);
+    const f32 e = exp_parts<127>(min(splat(89.0f), max(splat(-104.0f), x)), n, biased);
 #ifdef LINNET_SCALE_2N
     return scale_2n(e, n);
 #else
@@ -41,10 +42,16 @@ LINNET_INLINE f32 exp(f32 x) {
     return e * from_bits((half + splat_i(127)) << 23) * from_bits((i - half + splat_i(127)) << 23);
 #endif
 }
-// exp for sums with 1 and the like: what is below 2^-126 may come out as 2^-126, what is above 2^127.5 as infinity.
+// exp(x) 2^-24, which has room for all x that exp(-x) is a float for: up to 104. What is below -71 counts as -71.
+LINNET_INLINE f32 exp_lowered(f32 x) {
+    f32 n, biased;
+    const f32 e = exp_parts<127 - 24>(min(splat(104.0f), max(splat(-71.0f), x)), n, biased);
+    return e * from_bits(bits(biased) << 23);
+}
+// exp for sums with 1: what is below 2^-126 may come out as 2^-126, what is above 2^127.5 as infinity.
 LINNET_INLINE f32 exp_coarse_ends(f32 x) {
     f32 n, biased;
-    const f32 e = exp_parts(min(splat(89.0f), max(splat(-87.3f), x)), n, biased);
+    const f32 e = exp_parts<127>(min(splat(89.0f), max(splat(-87.3f), x)), n, biased);
     return e * from_bits(bits(biased) << 23);
 }
 // (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2.
@@ -102,9 +109,12 @@ LINNET_INLINE f32 gelu(f32 x) {
     const f32 half = splat(0.5f) * x;
     return fma(half, erf_normal(x), half);
 }
-// x sigmoid(y)
+LINNET_INLINE f32 sigmoid(f32 x) {
+    const f32 one = splat(0x1p-24f);
+    return one / (one + exp_lowered(-x));
+}
+// x sigmoid(y), one multiplication less than that: 0 where exp(-y) is more than 2^127.5.
 LINNET_INLINE f32 times_sigmoid(f32 x, f32 y) { return x / (splat(1.0f) + exp_coarse_ends(-y)); }
-LINNET_INLINE f32 sigmoid(f32 x) { return times_sigmoid(splat(1.0f), x); }
 
 // Sine and cosine of r = x - n pi / 2, |r| <= pi / 4, and n.
 LINNET_INLINE i32 sin_cos_parts(f32 x, f32& sine, f32& cosine) {

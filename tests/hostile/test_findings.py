@@ -52,8 +52,22 @@ def test_many_slices_of_nothing() -> None:
     empty = np.empty((2**31, 0), np.float32)
     is_error(answer("Unique", {"x": empty}, axis=0), "limit of 104857600 bytes")
     is_error(answer("SplitToSequence", {"x": empty}, axis=0), "limit of 104857600 bytes")
+    assert answer("Unique", {"x": empty}, axis=1).shape == (2**31, 0)
     boxes, scores = np.empty((2**20, 0, 4), np.float32), np.empty((2**20, 2**20, 0), np.float32)
     assert answer("NonMaxSuppression", {"b": boxes, "s": scores}).shape == (0, 3)
+
+
+def test_tokens_of_no_rows() -> None:
+    """The length of a row says nothing where there is no row; n-grams that the pool lacks are not looked for."""
+    pool: dict[str, Any] = {"mode": "TF", "pool_int64s": [1, 2], "ngram_counts": [0], "ngram_indexes": [0, 1]}
+    grams = {"min_gram_length": 1, "max_gram_length": 2**40, "max_skip_count": 2**63 - 1}
+    said = answer("TfIdfVectorizer", {"x": np.empty((0, 2**40), np.int64)}, **pool, **grams)
+    assert said.shape == (0, 2)
+    said = answer("TfIdfVectorizer", {"x": np.ones(100_000, np.int64)}, **pool, **grams)
+    np.testing.assert_array_equal(said, [100_000, 0])
+    pairs = pool | {"ngram_counts": [0, 0], "ngram_indexes": [0]}
+    said = answer("TfIdfVectorizer", {"x": np.array([1, 1, 2])}, **pairs, **grams)
+    np.testing.assert_array_equal(said, [2])
 
 
 @pytest.mark.parametrize("stride", [2**20, 2**31 - 1])
@@ -61,6 +75,8 @@ def test_strides_of_a_transposed_convolution(stride: int) -> None:
     x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 3, 3), np.float32)
     is_error(answer("ConvTranspose", {"x": x}, {"w": w}, strides=[stride, 1], auto_pad="SAME_UPPER"))
     is_error(answer("ConvTranspose", {"x": x}, {"w": w}, strides=[stride, stride], output_shape=[5000, 5000]))
+    is_error(answer("ConvTranspose", {"x": x}, {"w": w}, output_shape=[stride, 100]))
+    is_error(answer("ConvTranspose", {"x": x}, {"w": w}, dilations=[1, stride]))
 
 
 def test_many_samples_of_a_region() -> None:

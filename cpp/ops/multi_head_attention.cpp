@@ -74,13 +74,13 @@ void infer_multi_head(InferContext& ctx) {
     refuse(ctx, {8, 9}, "past_sequence_length and cache_indirection are not supported");
     const Fact &k = ctx.input(1), &v = ctx.input(2);
     require(k.dtype == q.dtype && v.dtype == q.dtype, "query is ", dtype_name(q.dtype), ", key ", dtype_name(k.dtype));
+    for (int i = 0; i < 3; ++i)
+        if (const Fact& fact = ctx.input(i); fact.ranked && fact.rank() != 3)
+            fail(ErrorKind::not_implemented, "input ", i, " has rank ", fact.rank(), ", only 3 is supported");
     if (!q.ranked || !k.ranked || !v.ranked) {
         for (int i = 0; i < 3; ++i) ctx.output_unranked(i, q.dtype);
         return;
     }
-    if (q.rank() != 3 || k.rank() != 3 || v.rank() != 3)
-        fail(ErrorKind::not_implemented, "query, key and value of ranks ", q.rank(), ", ", k.rank(), ", ", v.rank(),
-             " are not supported, only 3");
     int64_t keys = k.shape[1];
     require(ctx.has_input(6) == ctx.has_input(7), "past_key and past_value must be given together");
     if (ctx.has_input(6)) {
@@ -124,7 +124,7 @@ ValueId mask_of(const Graph& graph, Patch& patch, const Node& node, ValueId mask
             fail(ErrorKind::not_implemented, "a mask of unknown rank or of 4 axes is not supported");
         ValueId keep;
         if (fact.rank() == 1) {
-            if (!fact.ranked || !(fact.shape[0] == graph.fact(keys).shape[0]))
+            if (!graph.fact(keys).ranked || fact.shape[0] != graph.fact(keys).shape[0])
                 fail(ErrorKind::not_implemented, "a mask of one axis must hold a length per batch");
             const ValueId count = patch.node(
                 "Squeeze", {patch.node("Shape", {keys}, Attributes().set("start", int64_t{1}).set("end", int64_t{2}))});

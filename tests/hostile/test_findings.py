@@ -181,3 +181,20 @@ def test_a_transposed_convolution_with_places_that_no_weight_reaches() -> None:
     wanted = np.zeros((1, 1, 4, 4), np.float32)
     wanted[:, :, ::3, ::3] = 2 * x
     np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("more", [{}, {"ceil_mode": 1}, {"ceil_mode": 1, "strides": [7, 2**31 - 1]}])
+@pytest.mark.parametrize("op", ["MaxPool", "LpPool", "AveragePool"])
+def test_windows_over_the_largest_size(op: str, more: dict[str, Any]) -> None:
+    for pad in (0, 2):
+        node = helper.make_node(op, ["x"], ["y"], "bad", kernel_shape=[4, 4], pads=[0, pad, 0, pad], **more)
+        said = loaded([node], {"x": (F32, [1, 1, 30, 2**63 - 1])}, {"x": np.ones((1, 1, 30, 30), np.float32)}, opset=22)
+        assert isinstance(said, str), said
+
+
+def test_tables_of_a_resize_count() -> None:
+    x, sizes = np.ones((1, 1, 4, 4), np.float32), np.array([1, 1, 4, 2**21])
+    said = answer(
+        "Resize", {"x": x}, {"r": np.zeros(0, np.float32), "s": np.zeros(0, np.float32), "n": sizes}, mode="cubic"
+    )
+    is_error(said, "limit of 104857600 bytes")

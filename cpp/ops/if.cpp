@@ -21,6 +21,7 @@ void infer_if(InferContext& ctx) {
             "the condition must be bool, not ", dtype_name(condition.dtype));
     const auto outputs = static_cast<size_t>(ctx.outputs());
     for (const char* branch : {"then_branch", "else_branch"}) {
+        require(ctx.attributes.g(branch) != nullptr, "the graph '", branch, "' is missing");
         const Graph& body = body_of(ctx.node(), branch);
         const auto captures = static_cast<size_t>(ctx.node().captures);
         require(body.inputs.size() == captures, "'", branch, "' has ", body.inputs.size() - captures,

@@ -109,7 +109,7 @@ def _receive(fd: int) -> Any:
     return pickle.loads(body) if body is not None else None
 
 
-SANITIZED = "libasan" in Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else False
+SANITIZED = "libclang_rt.asan" in Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else False
 MOST_SECONDS = 20.0 if SANITIZED else 1.0
 MOST_MEGABYTES = 2000.0 if SANITIZED else 200.0
 

@@ -276,6 +276,7 @@ class Builder {
     static void check_arity(const Node& node) {
         const auto given = static_cast<int>(node.inputs.size());
         const OpDef& op = *node.op;
+        require(!node.outputs.empty(), node_text(node), ": no output is named");
         if (given < op.min_inputs || (op.max_inputs >= 0 && given > op.max_inputs))
             fail(ErrorKind::invalid_graph, node_text(node), ": ", given, " inputs given, takes ", op.min_inputs,
                  op.max_inputs == op.min_inputs ? ""

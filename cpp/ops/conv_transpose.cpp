@@ -317,7 +317,7 @@ void run(RunContext& ctx) {
         call.taps = static_cast<size_t>(phase.taps);
         call.k = static_cast<size_t>(plan.k);
         call.x = x + image * plan.in_elements() + group * plan.k;
-        call.offsets = phase.offsets.data() + row;
+        call.offsets = phase.taps ? phase.offsets.data() + row : nullptr;
         call.offsets_ld = static_cast<size_t>(phase.places);
         call.zero = plan.zero.data();
         call.b = weights + phase.weights_at + group * phase.weights_size;

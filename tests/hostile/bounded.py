@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SANITIZED = "libasan" in Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else False
+SANITIZED = "libclang_rt.asan" in Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else False
 MOST_SECONDS = 20.0 if SANITIZED else 1.0
 PATIENCE = 20 * MOST_SECONDS  # by the clock, until a child counts as hanging
 MOST_MEGABYTES = 2000.0 if SANITIZED else 200.0

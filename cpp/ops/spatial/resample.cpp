@@ -77,6 +77,7 @@ AxisTable make_axis_table(const ResampleMode& mode, int64_t axis, int64_t in, in
     table.taps = nearest ? 1 : 2 - 2 * first;
     if (checked_mul(table.taps, out) > (int64_t{1} << 28))
         fail(ErrorKind::not_implemented, "resampling ", in, " to ", out, " elements needs too large a table");
+    table.memory = HeldMemory(table.taps * out * static_cast<int64_t>(sizeof(int64_t) + sizeof(float)));
     table.index.resize(static_cast<size_t>(table.taps * out));
     table.weight.assign(table.index.size(), 1.0f);
     std::vector<double> weights(static_cast<size_t>(table.taps));

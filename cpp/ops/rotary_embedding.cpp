@@ -102,11 +102,28 @@ std::vector<int64_t> rows_of(const RunContext& ctx, const Sizes& s) {
     return rows;
 }
 
+// Halves of a head that lie apart, a block of pairs at a time.
+template <class T>
+void rotate_halves(int64_t half, const T* __restrict cos, const T* __restrict sin, const T* __restrict x,
+                   T* __restrict y) {
+    constexpr int64_t kBlock = 8;
+    const T* const high = x + half;
+    T* const y_high = y + half;
+    const auto pair = [&](int64_t i) {
+        const T a = x[i], b = high[i];
+        y[i] = cos[i] * a - sin[i] * b;
+        y_high[i] = sin[i] * a + cos[i] * b;
+    };
+    int64_t i = 0;
+    for (; i + kBlock <= half; i += kBlock)
+        for (int64_t j = 0; j < kBlock; ++j) pair(i + j);
+    for (; i < half; ++i) pair(i);
+}
+
 template <class T>
 void rotate(const RunContext& ctx, const Sizes& s, const T* x, const T* cos, const T* sin, T* y) {
     const std::vector<int64_t> rows = rows_of(ctx, s);
     const bool interleaved = ctx.attributes.i("interleaved", 0) != 0;
-    const int64_t step = interleaved ? 2 : 1, second = interleaved ? 1 : s.half;
     const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, s.heads * s.head));
     parallel_ranges(ctx.parallel(), static_cast<int64_t>(rows.size()), grain, [&](int64_t begin, int64_t end) {
         for (int64_t token = begin; token < end; ++token) {
@@ -116,10 +133,11 @@ void rotate(const RunContext& ctx, const Sizes& s, const T* x, const T* cos, con
             for (int64_t h = 0; h < s.heads; ++h) {
                 const T* from = x + base + h * s.head_stride;
                 T* to = y + base + h * s.head_stride;
-                for (int64_t i = 0; i < s.half; ++i) {
-                    const T a = from[i * step], b = from[i * step + second];
-                    to[i * step] = c[i] * a - d[i] * b;
-                    to[i * step + second] = d[i] * a + c[i] * b;
+                if (!interleaved) rotate_halves(s.half, c, d, from, to);
+                for (int64_t i = 0; i < s.half && interleaved; ++i) {
+                    const T a = from[2 * i], b = from[2 * i + 1];
+                    to[2 * i] = c[i] * a - d[i] * b;
+                    to[2 * i + 1] = d[i] * a + c[i] * b;
                 }
                 std::copy(from + s.rotary, from + s.head, to + s.rotary);
             }

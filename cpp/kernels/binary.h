@@ -155,21 +155,35 @@ static void classify_f32(size_t n, const float* x, bool nan, bool positive, bool
 }
 
 template <class T>
-LINNET_INLINE void where_typed(size_t n, const uint8_t* c, size_t sc, const void* a, size_t sa, const void* b,
-                               size_t sb, void* y) {
-    const T *u = (const T*)a, *v = (const T*)b;
-    T* out = (T*)y;
-    if (sc && sa && sb)
-        for (size_t i = 0; i < n; ++i) out[i] = c[i] ? u[i] : v[i];
-    else
-        for (size_t i = 0; i < n; ++i) out[i] = c[i * sc] ? u[i * sa] : v[i * sb];
+static __attribute__((noinline)) void where_loop(size_t n, const uint8_t* c, const T* a, const T* b, T* y) noexcept {
+    size_t i = 0;
+    if constexpr (sizeof(T) == sizeof(float))
+        for (; i + lanes <= n; i += lanes) {
+            const i32 left_out = (i32)(load_narrow<u8_lanes>(c + i) == splat_i(0));
+            store((float*)y + i, select(left_out, load((const float*)b + i), load((const float*)a + i)));
+        }
+    for (; i < n; ++i) y[i] = c[i] ? a[i] : b[i];
+}
+// Operands that stand still are spread over a block.
+template <class T>
+LINNET_INLINE void where_typed(size_t n, const uint8_t* c, size_t sc, const T* a, size_t sa, const T* b, size_t sb,
+                               T* y) {
+    if (n == 0) return;
+    if (sc && sa && sb) return where_loop(n, c, a, b, y);
+    constexpr size_t block = 64;
+    uint8_t c_block[block];
+    T a_block[block], b_block[block];
+    for (size_t i = 0; i < block; ++i) c_block[i] = *c, a_block[i] = *a, b_block[i] = *b;
+    for (size_t i = 0; i < n; i += block)
+        where_loop(n - i < block ? n - i : block, sc ? c + i : c_block, sa ? a + i : a_block, sb ? b + i : b_block,
+                   y + i);
 }
 static void where(size_t element_size, size_t n, const uint8_t* c, size_t sc, const void* a, size_t sa, const void* b,
                   size_t sb, void* y) noexcept {
-    if (element_size == 1) where_typed<uint8_t>(n, c, sc, a, sa, b, sb, y);
-    if (element_size == 2) where_typed<uint16_t>(n, c, sc, a, sa, b, sb, y);
-    if (element_size == 4) where_typed<uint32_t>(n, c, sc, a, sa, b, sb, y);
-    if (element_size == 8) where_typed<uint64_t>(n, c, sc, a, sa, b, sb, y);
+    if (element_size == 1) where_typed(n, c, sc, (const uint8_t*)a, sa, (const uint8_t*)b, sb, (uint8_t*)y);
+    if (element_size == 2) where_typed(n, c, sc, (const uint16_t*)a, sa, (const uint16_t*)b, sb, (uint16_t*)y);
+    if (element_size == 4) where_typed(n, c, sc, (const uint32_t*)a, sa, (const uint32_t*)b, sb, (uint32_t*)y);
+    if (element_size == 8) where_typed(n, c, sc, (const uint64_t*)a, sa, (const uint64_t*)b, sb, (uint64_t*)y);
 }
 
 }  // namespace linnet::kernels::LINNET_ISA

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/epilogue.h"
+#include "kernels/transpose.h"
 
 namespace linnet::kernels::LINNET_ISA {
 
@@ -16,6 +17,13 @@ static void pack_b_f32(const PackB& s, const float* b, float* out, size_t panel_
     for (size_t p = panel_begin; p < panel_end; ++p) {
         float* o = out + p * s.taps * s.k * gemm_nr;
         const size_t n0 = p * gemm_nr, cols = s.n - n0 < gemm_nr ? s.n - n0 : gemm_nr;
+        if (s.k_stride == 1 && s.taps == 1 && s.k > 1) {
+            const float* in = b + (ptrdiff_t)n0 * s.n_stride;
+            transpose_typed(cols, s.k, (const uint32_t*)in, s.n_stride, (uint32_t*)o, (ptrdiff_t)gemm_nr);
+            for (size_t k = 0; k < s.k && cols < gemm_nr; ++k)
+                for (size_t c = cols; c < gemm_nr; ++c) o[k * gemm_nr + c] = 0;
+            continue;
+        }
         for (size_t t = 0; t < s.taps; ++t)
             for (size_t k = 0; k < s.k; ++k, o += gemm_nr) {
                 const float* in =

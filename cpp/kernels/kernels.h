@@ -130,6 +130,19 @@ struct GemmF32 {
     Epilogue epilogue;
 };
 
+// c[m, n] = a[m, k] b[k, n] in double, or in integers that wrap around. Sum order: k = 0, 1, 2 ... from 0. Columns of c
+// are contiguous, the other strides free.
+template <class T>
+struct GemmPlain {
+    size_t m = 0, n = 0, k = 0;
+    const T* a = nullptr;
+    ptrdiff_t a_row = 0, a_col = 1;
+    const T* b = nullptr;
+    ptrdiff_t b_row = 0, b_col = 1;
+    T* c = nullptr;
+    ptrdiff_t c_row = 0;
+};
+
 // Convolution as an indirect GEMM: row p (an output pixel) of A is the concatenation, over taps t, of k floats at
 // x + offsets[t * offsets_ld + p], or at `zero` where that offset is negative (padding). Fill offsets with fill_taps
 // (taps.h). Groups: one call per group with x, b, c, n and the epilogue's data advanced by the caller.
@@ -328,6 +341,9 @@ struct Kernels {
     // Computes rows [row_begin, row_end) of the columns of panels [panel_begin, panel_end).
     void (*gemm_f32)(const GemmF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
     void (*conv_f32)(const ConvF32&, size_t row_begin, size_t row_end, size_t panel_begin, size_t panel_end) noexcept;
+    void (*gemm_f64)(const GemmPlain<double>&) noexcept;
+    void (*gemm_u32)(const GemmPlain<uint32_t>&) noexcept;
+    void (*gemm_u64)(const GemmPlain<uint64_t>&) noexcept;
 
     size_t sparse_rows;  // tallest row tile of sparse_f32
     SparseCost sparse_cost;
@@ -433,6 +449,13 @@ struct Kernels {
     // y[c] = over rows r of x[r * x_stride + c]; with accumulate, combined with what y holds.
     void (*reduce_rows_f32)(Reduce, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride, float* y,
                             bool accumulate) noexcept;
+    // y[c] = sum over rows r of w[r] * x[r * x_stride + c], in the order of r.
+    void (*weighted_rows_f32)(size_t rows, size_t cols, const float* w, const float* x, ptrdiff_t x_stride,
+                              float* y) noexcept;
+    // y[c] = the row r < 2^31 of the largest or smallest x[r * x_stride + c], the first or last of equals. A NaN is
+    // the extreme.
+    void (*arg_rows_f32)(bool largest, bool last, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride,
+                         int64_t* y) noexcept;
     float (*sum_exp_f32)(size_t n, const float* x, float shift) noexcept;    // sum of exp(x - shift)
     float (*sum_sq_dev_f32)(size_t n, const float* x, float mean) noexcept;  // sum of (x - mean)^2
     float (*dot_f32)(size_t n, const float* x, const float* y) noexcept;

@@ -44,12 +44,8 @@ LINNET_INLINE float reduce_loop(size_t n, In in) {
         acc[0] = reduce_join<R>(reduce_join<R>(acc[0], acc[1]), reduce_join<R>(acc[2], acc[3]));
         total = reduce_join<R>(total, acc[0]);
     }
-    return fold(total, [](float a, float b) {
-        if constexpr (R == Reduce::max) return a != a ? a : b != b ? b : a > b ? a : b;
-        if constexpr (R == Reduce::min) return a != a ? a : b != b ? b : a < b ? a : b;
-        if constexpr (R == Reduce::prod) return a * b;
-        return a + b;
-    });
+    return fold(
+        total, [](f32 a, f32 b) __attribute__((always_inline)) { return reduce_join<R>(a, b); });
 }
 
 // v, but `start` in the lanes from n on.
@@ -117,6 +113,48 @@ static void reduce_rows_f32(Reduce op, size_t rows, size_t cols, const float* x,
         case Reduce::sum_abs: return reduce_columns<Reduce::sum_abs>(rows, cols, x, x_stride, y, accumulate);
         case Reduce::sum_square: return reduce_columns<Reduce::sum_square>(rows, cols, x, x_stride, y, accumulate);
         case Reduce::count: break;
+    }
+}
+
+static void weighted_rows_f32(size_t rows, size_t cols, const float* w, const float* x, ptrdiff_t x_stride,
+                              float* y) noexcept {
+    const auto columns = [&](auto vectors, size_t c, size_t left) __attribute__((always_inline)) {
+        constexpr int V = decltype(vectors)::value;
+        f32 sum[V];
+        unroll<V>(LINNET_LAMBDA(v) { sum[v] = splat(0.0f); });
+        const float* p = x + c;
+        for (size_t r = 0; r < rows; ++r, p += x_stride) {
+            const f32 weight = splat(w[r]);
+            unroll<V>(LINNET_LAMBDA(v) { sum[v] = fma(load_some(p + v * lanes, left), weight, sum[v]); });
+        }
+        unroll<V>(LINNET_LAMBDA(v) { store_some(y + c + v * lanes, sum[v], left); });
+    };
+    size_t c = 0;
+    for (; c + 4 * lanes <= cols; c += 4 * lanes) columns(Int<4>{}, c, lanes);
+    for (; c < cols; c += lanes) columns(Int<1>{}, c, cols - c);
+}
+
+static void arg_rows_f32(bool largest, bool last, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride,
+                         int64_t* y) noexcept {
+    if (rows == 0) return;
+    const i32 turn = splat_i(largest ? 0 : INT32_MIN), late = splat_i(last ? -1 : 0);
+    for (size_t c = 0; c < cols; c += lanes) {
+        const size_t left = cols - c;
+        const auto row = [&](size_t r) __attribute__((always_inline)) {
+            return from_bits(bits(load_some(x + (ptrdiff_t)r * x_stride + c, left)) ^ turn);
+        };
+        f32 best = row(0);
+        i32 at = splat_i(0);
+        for (size_t r = 1; r < rows; ++r) {
+            const f32 v = row(r);
+            const i32 equals = equal(v, best) & late, nan = is_nan(v) & (late | ~is_nan(best));
+            const i32 better = less(best, v) | equals | nan;
+            best = select(better, v, best);
+            at = select(better, splat_i((int32_t)r), at);
+        }
+        int32_t t[lanes];
+        store_i(t, at);
+        for (size_t i = 0; i < (left < (size_t)lanes ? left : (size_t)lanes); ++i) y[c + i] = t[i];
     }
 }
 

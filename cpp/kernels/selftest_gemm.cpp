@@ -69,6 +69,46 @@ void gemm_case(const Kernels& K, Tally& tally, Random& rng, size_t m, size_t n, 
     }
 }
 
+// Strides of every kind; columns of c in two parts give the same bits.
+template <class T>
+void plain_case(void (*gemm)(const GemmPlain<T>&) noexcept, Tally& tally, Random& rng, size_t m, size_t n, size_t k,
+                bool a_turned, bool b_turned) {
+    const auto draw = [&] { return std::is_integral_v<T> ? (T)rng.next() : (T)rng.uniform(-1, 1); };
+    const size_t lda = (a_turned ? m : k) + rng.below(3), ldb = (b_turned ? k : n) + rng.below(3);
+    const size_t ldc = n + rng.below(3);
+    Edged<T> a((a_turned ? k : m) * lda), b((b_turned ? n : k) * ldb);
+    for (T& v : a) v = draw();
+    for (T& v : b) v = draw();
+    Guarded<T> c(m * ldc), split(m * ldc);
+    GemmPlain<T> g{m, n, k, a.data(), (ptrdiff_t)lda, 1, b.data(), (ptrdiff_t)ldb, 1, c.data(), (ptrdiff_t)ldc};
+    if (a_turned) std::swap(g.a_row, g.a_col);
+    if (b_turned) std::swap(g.b_row, g.b_col);
+    gemm(g);
+    bool ok = c.intact();
+    for (size_t i = 0; i < m; ++i)
+        for (size_t j = 0; j < n; ++j) {
+            T sum{};
+            double scale = 1;
+            for (size_t q = 0; q < k; ++q) {
+                const T p = a[a_turned ? q * lda + i : i * lda + q] * b[b_turned ? j * ldb + q : q * ldb + j];
+                sum += p;
+                scale += std::fabs((double)p);
+            }
+            if constexpr (std::is_integral_v<T>) ok = ok && c[i * ldc + j] == sum;
+            else ok = ok && near(c[i * ldc + j], sum, 1e-15 * scale);
+        }
+    const size_t left = rng.below(n);
+    g.c = split.data();
+    g.n = left;
+    gemm(g);
+    g.n = n - left;
+    g.b += (ptrdiff_t)left * g.b_col;
+    g.c += left;
+    gemm(g);
+    tally.check(ok && !std::memcmp(c.data(), split.data(), m * ldc * sizeof(T)) && split.intact(),
+                name("gemm_f64, gemm_u32, gemm_u64: bytes m n k", {sizeof(T), m, n, k}));
+}
+
 }  // namespace
 
 void test_gemm(const Kernels& K, Tally& tally) {
@@ -88,6 +128,15 @@ void test_gemm(const Kernels& K, Tally& tally) {
     for (const size_t m : {20, 25, 37})
         for (const size_t n : {64, 100, 130})
             gemm_case(K, tally, rng, m, n, 1024, (m + n) % epilogue_variants, false, true);
+    for (const size_t m : {1, 2, 3, 4, 5, 8, 9, 17})
+        for (const size_t n : {1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 70})
+            for (const size_t k : {0, 1, 5, 127, 128, 129, 260}) {
+                const bool a_turned = turn % 3 == 0, b_turned = turn % 2 == 0;
+                plain_case(K.gemm_f64, tally, rng, m, n, k, a_turned, b_turned);
+                plain_case(K.gemm_u32, tally, rng, m, n, k, a_turned, b_turned);
+                plain_case(K.gemm_u64, tally, rng, m, n, k, a_turned, b_turned);
+                ++turn;
+            }
 }
 
 }  // namespace linnet::kernels::test

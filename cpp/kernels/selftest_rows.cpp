@@ -147,6 +147,25 @@ void binary_cases(const Kernels& K, Tally& tally, Random& rng) {
     const uint8_t cond[] = {1, 0, 1, 0, 2};
     K.where(4, 5, cond, 1, a, 1, b, 0, y);
     tally.check(y[0] == a[0] && y[1] == 1 && y[2] == 7 && y[3] == 1 && y[4] == 3, "where");
+    for (const size_t es : {1, 2, 4, 8})
+        for (const size_t n : sizes)
+            for (int steps = 0; steps < 8; ++steps) {
+                const size_t sc = steps & 1, sa = steps >> 1 & 1, sb = steps >> 2;
+                const auto bytes = [&](size_t step, size_t size) {
+                    Edged<uint8_t> v((step ? n : 1) * size);
+                    for (auto& byte : v) byte = (uint8_t)rng.next();
+                    return v;
+                };
+                auto c = bytes(sc, 1), u = bytes(sa, es), v = bytes(sb, es);
+                for (auto& byte : c) byte = byte % 3 ? byte : 0;
+                Guarded<uint8_t> chosen(n * es);
+                K.where(es, n, c.data(), sc, u.data(), sa, v.data(), sb, chosen.data());
+                bool ok = chosen.intact();
+                for (size_t i = 0; i < n; ++i)
+                    ok = ok && !std::memcmp(chosen.data() + i * es,
+                                            c[i * sc] ? u.data() + i * sa * es : v.data() + i * sb * es, es);
+                tally.check(ok, name("where size n steps", {es, n, (size_t)steps}));
+            }
 }
 
 // Exact wherever libm's is: small and large quotients, quotients that round up to an integer, infinities and zeros.
@@ -357,6 +376,39 @@ void test_rows(const Kernels& K, Tally& tally) {
         for (size_t i = 0; i < n; ++i) ok = ok && y[i] == 0;
         tally.check(ok, name("softmax_f32 all masked n", {n}));
     }
+    for (const size_t rows : {1, 2, 5, 40})
+        for (const size_t cols : sizes) {
+            const size_t stride = cols + rng.below(3);
+            auto x = random_floats(rng, rows * stride), w = random_floats(rng, rows);
+            Guarded<float> sums(cols);
+            K.weighted_rows_f32(rows, cols, w.data(), x.data(), (ptrdiff_t)stride, sums.data());
+            bool ok = sums.intact();
+            for (size_t c = 0; c < cols; ++c) {
+                double want = 0;
+                for (size_t r = 0; r < rows; ++r) want += (double)w[r] * x[r * stride + c];
+                ok = ok && near(sums[c], want, 1e-5);
+            }
+            tally.check(ok, name("weighted_rows_f32 rows cols", {rows, cols}));
+            // Few values, so that many are equal.
+            for (float& v : x) v = rng.below(20) ? (float)rng.below(4) : NAN;
+            for (int mode = 0; mode < 4; ++mode) {
+                const bool largest = mode & 1, last = mode & 2;
+                Guarded<int64_t> at(cols);
+                K.arg_rows_f32(largest, last, rows, cols, x.data(), (ptrdiff_t)stride, at.data());
+                ok = at.intact();
+                for (size_t c = 0; c < cols; ++c) {
+                    int64_t best = 0;
+                    for (size_t r = 1; r < rows; ++r) {
+                        const float u = x[(size_t)best * stride + c], v = x[r * stride + c];
+                        const bool nan = u != u, better = nan ? v != v && last
+                                                              : v != v || (largest ? v > u : v < u) || (last && v == u);
+                        if (better) best = (int64_t)r;
+                    }
+                    ok = ok && at[c] == best;
+                }
+                tally.check(ok, name("arg_rows_f32 rows cols mode", {rows, cols, (size_t)mode}));
+            }
+        }
     for (const size_t es : {1, 2, 4, 8})
         for (const size_t rows : {1, 3, 4, 5, 16, 17, 40})
             for (const size_t cols : {1, 2, 3, 4, 7, 16, 33, 100}) {

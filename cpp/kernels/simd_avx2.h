@@ -70,6 +70,13 @@ LINNET_INLINE void store_quads(float* p, ptrdiff_t stride, f32 v) {
     _mm_storeu_ps(p, _mm256_castps256_ps128(v));
     _mm_storeu_ps(p + stride, _mm256_extractf128_ps(v, 1));
 }
+#define LINNET_SWAP
+// Lane i from lane i ^ Distance.
+template <int Distance>
+LINNET_INLINE f32 swap_lanes(f32 v) {
+    if constexpr (Distance == 4) return _mm256_permute2f128_ps(v, v, 1);
+    else return _mm256_permute_ps(v, Distance == 2 ? 0x4e : 0xb1);
+}
 // Transposes the 4 x 4 matrices that quad q of four vectors make, for each q.
 LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
     const __m256d a = (__m256d)_mm256_unpacklo_ps(v[0], v[1]), b = (__m256d)_mm256_unpackhi_ps(v[0], v[1]);

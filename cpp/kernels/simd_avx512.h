@@ -74,6 +74,15 @@ LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
     v[2] = (f32)_mm512_unpacklo_pd(b, d), v[3] = (f32)_mm512_unpackhi_pd(b, d);
 }
 
+#define LINNET_SWAP
+// Lane i from lane i ^ Distance.
+template <int Distance>
+LINNET_INLINE f32 swap_lanes(f32 v) {
+    if constexpr (Distance == 8) return _mm512_shuffle_f32x4(v, v, 0x4e);
+    else if constexpr (Distance == 4) return _mm512_shuffle_f32x4(v, v, 0xb1);
+    else return _mm512_permute_ps(v, Distance == 2 ? 0x4e : 0xb1);
+}
+
 #define LINNET_EXPAND
 // The next floats at p in the lanes whose bits are set, 0 in the others. A whole vector at p is readable.
 LINNET_INLINE f32 expand(const float* p, uint32_t bits) {

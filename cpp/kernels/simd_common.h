@@ -174,17 +174,20 @@ LINNET_INLINE bool any(i32 mask) {
     return all != 0;
 }
 
-// Folds the lanes in halves: a fixed order.
-template <class F>
-LINNET_INLINE float fold(f32 v, F f) {
-    float t[lanes];
-    store(t, v);
-    for (int half = lanes / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) t[i] = f(t[i], t[i + half]);
-    return t[0];
+#ifndef LINNET_SWAP
+// Lane i from lane i ^ Distance.
+template <int Distance>
+LINNET_INLINE f32 swap_lanes(f32 v) {
+    f32 swapped = v;
+    for (int i = 0; i < lanes; ++i) swapped[i] = v[i ^ Distance];
+    return swapped;
 }
-LINNET_INLINE float sum(f32 v) {
-    return fold(v, [](float a, float b) { return a + b; });
+#endif
+// Folds the lanes in halves, a fixed order; join must be commutative.
+template <int Distance = lanes / 2, class F>
+LINNET_INLINE float fold(f32 v, F join) {
+    if constexpr (Distance == 0) return v[0];
+    else return fold<Distance / 2>(join(v, swap_lanes<Distance>(v)), join);
 }
 
 #ifdef LINNET_SOFT_F16

@@ -10,6 +10,7 @@
 #include "kernels/epilogue.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_bits.h"
+#include "kernels/gemm_plain.h"
 #include "kernels/gemm_s8.h"
 #ifdef LINNET_AMX
 #include "kernels/gemm_s8_amx.h"
@@ -47,6 +48,9 @@ constexpr Kernels table = {
     LINNET_ENTRY(pack_b_f32),
     LINNET_ENTRY(gemm_f32),
     LINNET_ENTRY(conv_f32),
+    .gemm_f64 = gemm_plain<double>,
+    .gemm_u32 = gemm_plain<uint32_t>,
+    .gemm_u64 = gemm_plain<uint64_t>,
     .sparse_rows = sparse_tile_rows,
     LINNET_ENTRY(sparse_cost),
     LINNET_ENTRY(sparse_f32),
@@ -97,6 +101,8 @@ constexpr Kernels table = {
     LINNET_ENTRY(scale_shift_f32),
     LINNET_ENTRY(reduce_f32),
     LINNET_ENTRY(reduce_rows_f32),
+    LINNET_ENTRY(weighted_rows_f32),
+    LINNET_ENTRY(arg_rows_f32),
     LINNET_ENTRY(sum_exp_f32),
     LINNET_ENTRY(sum_sq_dev_f32),
     LINNET_ENTRY(dot_f32),

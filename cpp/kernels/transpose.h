@@ -17,6 +17,21 @@ static __attribute__((noinline)) void deinterleave(size_t rows, const T* __restr
         unroll<(int)C>(LINNET_LAMBDA(c) { dst[c * dst_stride + (ptrdiff_t)r] = src[r * C + c]; });
 }
 
+// A vector's worth of rows: quads of four rows each are loaded into one vector, so that whole vectors are stored.
+LINNET_INLINE void transpose_strip(size_t cols, const uint32_t* src, ptrdiff_t src_stride, uint32_t* dst,
+                                   ptrdiff_t dst_stride) {
+    const ptrdiff_t row_bytes = src_stride * (ptrdiff_t)sizeof(uint32_t);
+    size_t c = 0;
+    for (; c + 4 <= cols; c += 4) {
+        f32 v[4];
+        unroll<4>(LINNET_LAMBDA(i) { v[i] = load_quads((const char*)(src + c) + i * row_bytes, 4 * row_bytes); });
+        transpose_quads(v);
+        unroll<4>(LINNET_LAMBDA(j) { __builtin_memcpy(dst + (ptrdiff_t)(c + j) * dst_stride, &v[j], sizeof v[j]); });
+    }
+    for (; c < cols; ++c)
+        for (ptrdiff_t r = 0; r < lanes; ++r) dst[(ptrdiff_t)c * dst_stride + r] = src[r * src_stride + (ptrdiff_t)c];
+}
+
 template <class T>
 static __attribute__((noinline)) void transpose_typed(size_t rows, size_t cols, const T* src, ptrdiff_t src_stride,
                                                       T* dst, ptrdiff_t dst_stride) noexcept {
@@ -25,7 +40,11 @@ static __attribute__((noinline)) void transpose_typed(size_t rows, size_t cols, 
         if (cols == 3 && src_stride == 3) return deinterleave<3>(rows, src, dst, dst_stride);
     }
     constexpr size_t block = 16, inner = 4;
-    for (size_t r0 = 0; r0 < rows; r0 += block)
+    size_t begin = 0;
+    if constexpr (sizeof(T) == 4)
+        for (; begin + lanes <= rows; begin += lanes)
+            transpose_strip(cols, src + (ptrdiff_t)begin * src_stride, src_stride, dst + begin, dst_stride);
+    for (size_t r0 = begin; r0 < rows; r0 += block)
         for (size_t c0 = 0; c0 < cols; c0 += block) {
             const size_t r1 = rows - r0 < block ? rows : r0 + block, c1 = cols - c0 < block ? cols : c0 + block;
             size_t c = c0;

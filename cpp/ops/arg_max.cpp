@@ -21,14 +21,6 @@ void infer_arg(InferContext& ctx) {
     ctx.output(0, DType::i64, reduced_shape(x.shape, {axis}, keep));
 }
 
-// True when b, which comes later, replaces a.
-template <class T>
-bool replaces(T a, T b, bool largest, bool last) {
-    if (a != a) return last && b != b;
-    if (b != b) return true;
-    return (largest ? b > a : b < a) || (last && b == a);
-}
-
 constexpr int64_t kColumns = 64;
 
 // Columns [0, width) of one outer index: the extremes of all of them grow together, row by row.
@@ -47,21 +39,6 @@ void scan_columns(const AxisView& view, const T* x, int64_t width, bool largest,
     }
 }
 
-// A row of floats: the extreme first, then the place where it stands.
-int64_t find_f32(int64_t n, const float* x, bool largest, bool last) {
-    const float best =
-        kernels::kernels().reduce_f32(largest ? kernels::Reduce::max : kernels::Reduce::min, static_cast<size_t>(n), x);
-    const auto is_best = [&](int64_t i) { return x[i] == best || (best != best && x[i] != x[i]); };
-    if (last) {
-        for (int64_t i = n; i-- > 0;)
-            if (is_best(i)) return i;
-    } else {
-        for (int64_t i = 0; i < n; ++i)
-            if (is_best(i)) return i;
-    }
-    return 0;
-}
-
 void run_arg(RunContext& ctx) {
     if (has_half(ctx)) return run_widened(ctx, run_arg);
     const Tensor& x = ctx.input(0);
@@ -75,7 +52,8 @@ void run_arg(RunContext& ctx) {
     const AxisView view = around(x.shape, axis, axis + 1);
     if (view.inner == 1 && x.dtype == DType::f32) {
         parallel_ranges(ctx.parallel(), view.outer, row_grain(view.n), [&](int64_t begin, int64_t end) {
-            for (int64_t r = begin; r < end; ++r) y[r] = find_f32(view.n, x.as<float>() + r * view.n, largest, last);
+            for (int64_t r = begin; r < end; ++r)
+                y[r] = find_extreme(view.n, x.as<float>() + r * view.n, largest, last);
         });
         return;
     }
@@ -86,8 +64,14 @@ void run_arg(RunContext& ctx) {
                         [&](int64_t begin, int64_t end) {
                             for (int64_t task = begin; task < end; ++task) {
                                 const int64_t o = task / parts, c = task % parts * kColumns;
-                                scan_columns(view, x.as<T>() + o * view.n * view.inner + c,
-                                             std::min(kColumns, view.inner - c), largest, last, y + o * view.inner + c);
+                                const int64_t width = std::min(kColumns, view.inner - c);
+                                const T* const from = x.as<T>() + o * view.n * view.inner + c;
+                                int64_t* const to = y + o * view.inner + c;
+                                if (x.dtype == DType::f32 && view.n <= INT32_MAX)
+                                    kernels::kernels().arg_rows_f32(
+                                        largest, last, static_cast<size_t>(view.n), static_cast<size_t>(width),
+                                        reinterpret_cast<const float*>(from), view.inner, to);
+                                else scan_columns(view, from, width, largest, last, to);
                             }
                         });
     });

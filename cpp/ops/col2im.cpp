@@ -99,7 +99,7 @@ void run_col2im(RunContext& ctx) {
                     tap_rest /= block[i];
                 }
                 if (inside)
-                    add(1, element(target, x.dtype, at),
+                    add(1, element(target, x.dtype, at), nullptr,
                         element(x.data, x.dtype, (plane * taps + tap) * places + place));
             }
     });

@@ -21,23 +21,54 @@ void infer_cumulative(InferContext& ctx) {
     ctx.output(0, x.ranked ? Fact::of(x.dtype, x.shape) : Fact::unranked(x.dtype));
 }
 
-constexpr int64_t kColumns = 32;
+// How the loop goes: n rows `step` apart, columns `apart` from each other.
+struct Walk {
+    int64_t n, step, apart;
+    bool product, exclusive;
+};
 
-// Columns [0, width) of one outer index, together.
-template <class T>
-void scan(const AxisView& view, const T* x, T* y, int64_t width, bool product, bool exclusive, bool reverse) {
-    using Acc = std::conditional_t<std::is_floating_point_v<T>, double, uint64_t>;
-    Acc total[kColumns];
-    std::fill_n(total, width, product ? Acc{1} : Acc{0});
-    for (int64_t i = 0; i < view.n; ++i) {
-        const int64_t at = (reverse ? view.n - 1 - i : i) * view.inner;
-        for (int64_t c = 0; c < width; ++c) {
-            const Acc next = static_cast<Acc>(x[at + c]);
-            const Acc before = total[c];
-            total[c] = product ? before * next : before + next;
-            y[at + c] = static_cast<T>(exclusive ? before : total[c]);
-        }
+constexpr int64_t kColumns = 32, kRows = 8;
+
+// Columns next to each other, or several rows at once, so that their sums do not wait for one another. Fixed: the
+// number of columns, so that the loops over them are unrolled; 0: it is `count`.
+template <class T, int64_t Fixed, bool Neighbours>
+void scan(const Walk& walk, int64_t count, const T* x, T* y) {
+    using Acc = std::conditional_t<std::is_floating_point_v<T>, double, T>;
+    const int64_t width = Fixed ? Fixed : count, apart = Neighbours ? 1 : walk.apart;
+    Acc total[kColumns], next[kColumns];
+    std::fill_n(total, width, walk.product ? Acc{1} : Acc{0});
+    for (int64_t i = 0; i < walk.n; ++i, x += walk.step, y += walk.step) {
+        for (int64_t c = 0; c < width; ++c) next[c] = static_cast<Acc>(x[c * apart]);
+        if (walk.exclusive)
+            for (int64_t c = 0; c < width; ++c) y[c * apart] = static_cast<T>(total[c]);
+        if (walk.product)
+            for (int64_t c = 0; c < width; ++c) total[c] = static_cast<Acc>(total[c] * next[c]);
+        else
+            for (int64_t c = 0; c < width; ++c) total[c] = static_cast<Acc>(total[c] + next[c]);
+        if (!walk.exclusive)
+            for (int64_t c = 0; c < width; ++c) y[c * apart] = static_cast<T>(total[c]);
     }
+}
+
+template <class T>
+void cumulate(const Parallel& parallel, const AxisView& view, Walk walk, bool reverse, const T* x, T* y) {
+    // A task is a group of columns of one outer index, or of whole rows.
+    const bool rows = view.inner == 1;
+    const int64_t across = rows ? view.outer : view.inner, most = rows ? kRows : kColumns;
+    const int64_t parts = (across + most - 1) / most;
+    walk.step = reverse ? -view.inner : view.inner;
+    walk.apart = rows ? view.n : 1;
+    const int64_t start = reverse ? (view.n - 1) * view.inner : 0;
+    parallel_ranges(parallel, rows ? parts : view.outer * parts, row_grain(view.n * std::min(most, across), 2),
+                    [&](int64_t begin, int64_t end) {
+                        for (int64_t task = begin; task < end; ++task) {
+                            const int64_t c = task % parts * most, count = std::min(most, across - c);
+                            const int64_t at = task / parts * view.n * view.inner + c * walk.apart + start;
+                            if (count < most) scan<T, 0, false>(walk, count, x + at, y + at);
+                            else if (rows) scan<T, kRows, false>(walk, count, x + at, y + at);
+                            else scan<T, kColumns, true>(walk, count, x + at, y + at);
+                        }
+                    });
 }
 
 void run_cumulative(RunContext& ctx) {
@@ -47,21 +78,19 @@ void run_cumulative(RunContext& ctx) {
     if (ctx.input(1).count() != 1) fail(ErrorKind::invalid_argument, "axis has ", ctx.input(1).count(), " elements");
     const int64_t axis = normal_axis(int_at(ctx.input(1), 0), x.rank());
     const AxisView view = around(x.shape, axis, axis + 1);
-    const bool product = ctx.node.op->name == "CumProd", exclusive = ctx.attributes.i("exclusive", 0) != 0,
-               reverse = ctx.attributes.i("reverse", 0) != 0;
-    const int64_t parts = (view.inner + kColumns - 1) / kColumns;
-    for_number(x.dtype, [&](auto tag) {
-        using T = typename decltype(tag)::type;
-        parallel_ranges(ctx.parallel(), view.outer * parts, row_grain(view.n * std::min(kColumns, view.inner), 2),
-                        [&](int64_t begin, int64_t end) {
-                            for (int64_t task = begin; task < end; ++task) {
-                                const int64_t c = task % parts * kColumns;
-                                const int64_t offset = task / parts * view.n * view.inner + c;
-                                scan(view, x.as<T>() + offset, ctx.output(0).as<T>() + offset,
-                                     std::min(kColumns, view.inner - c), product, exclusive, reverse);
-                            }
-                        });
-    });
+    const Walk walk{view.n, 0, 0, ctx.node.op->name == "CumProd", ctx.attributes.i("exclusive", 0) != 0};
+    const bool reverse = ctx.attributes.i("reverse", 0) != 0;
+    const auto run = [&]<class T>(TypeTag<T>) {
+        cumulate(ctx.parallel(), view, walk, reverse, x.as<T>(), ctx.output(0).as<T>());
+    };
+    // Signs do not matter where sums wrap around.
+    if (is_float(x.dtype)) return for_float(x.dtype, run);
+    switch (dtype_size(x.dtype)) {
+        case 1: return run(TypeTag<uint8_t>{});
+        case 2: return run(TypeTag<uint16_t>{});
+        case 4: return run(TypeTag<uint32_t>{});
+        default: return run(TypeTag<uint64_t>{});
+    }
 }
 
 bool permute_cumulative(const Graph& graph, Node& node, const Shape& perm, Patch& patch) {

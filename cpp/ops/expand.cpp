@@ -106,10 +106,52 @@ void infer_tile(InferContext& ctx) {
     ctx.output(0, std::move(out));
 }
 
+// Repeats what an axis holds once it is there: whole blocks of neighbours instead of elements.
+struct Tiles {
+    size_t last = 0;            // the last axis that is repeated
+    Shape sizes;                // of x
+    Shape in_bytes, out_bytes;  // of an element of each axis: all that lies further in
+    void fill(size_t axis, const char* from, char* to) const {
+        const int64_t size = sizes[axis] * out_bytes[axis + 1];
+        if (axis == last) __builtin_memcpy(to, from, static_cast<size_t>(size));
+        else
+            for (int64_t i = 0; i < sizes[axis]; ++i)
+                fill(axis + 1, from + i * in_bytes[axis + 1], to + i * out_bytes[axis + 1]);
+        repeat_bytes(to, static_cast<size_t>(size), static_cast<size_t>(out_bytes[axis]));
+    }
+};
+
+// False where the elements are strings or nothing is left to share among threads.
+bool run_blocks(const Parallel& parallel, const Tensor& x, Tensor& y) {
+    const size_t rank = x.shape.size();
+    if (x.dtype == DType::string || rank == 0) return false;
+    Tiles tiles;
+    tiles.sizes = x.shape;
+    tiles.in_bytes = tiles.out_bytes = Shape(rank + 1, static_cast<int64_t>(dtype_size(x.dtype)));
+    size_t first = rank;
+    for (size_t i = rank; i-- > 0;) {
+        tiles.in_bytes[i] = tiles.in_bytes[i + 1] * x.shape[i];
+        tiles.out_bytes[i] = tiles.out_bytes[i + 1] * y.shape[i];
+        if (x.shape[i] == y.shape[i]) continue;
+        first = i;
+        tiles.last = std::max(tiles.last, i);
+    }
+    if (first == rank) return false;
+    const int64_t tasks = product(x.shape, 0, first);
+    if (tasks == 1 && parallel.threads > 1) return false;
+    parallel_ranges(parallel, tasks, std::max<int64_t>(1, (64 << 10) / tiles.out_bytes[first]),
+                    [&](int64_t begin, int64_t end) {
+                        for (int64_t i = begin; i < end; ++i)
+                            tiles.fill(first, static_cast<const char*>(x.data) + i * tiles.in_bytes[first],
+                                       static_cast<char*>(y.data) + i * tiles.out_bytes[first]);
+                    });
+    return true;
+}
+
 void run_tile(RunContext& ctx) {
     const Tensor& x = ctx.input(0);
     Tensor& y = ctx.output(0);
-    if (y.count() == 0) return;
+    if (y.count() == 0 || run_blocks(ctx.parallel(), x, y)) return;
     // Each axis is a pair: the repetition and the place in the tile.
     const Shape src = strides_of(x.shape), dst = strides_of(y.shape);
     Shape sizes, from, to;

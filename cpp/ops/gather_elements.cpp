@@ -29,36 +29,44 @@ void infer_gather_elements(InferContext& ctx) {
     ctx.output(0, data.dtype, indices.shape);
 }
 
-// Calls fn(position, place) for the rows [begin, end) of the indices (a row runs along their last axis): `position` in
-// the indices, `place` in data. Indices must have been checked.
+constexpr int64_t kChunk = 256;
+
+// Where `count` indices of a row lead, the first of them standing for `base`: each checked, `stride` apart, and `step`
+// further than the one before.
+template <class Index>
+void read_places(const Index* indices, int64_t count, int64_t size, int64_t stride, int64_t base, int64_t step,
+                 int64_t* places) {
+    check_indices(indices, count, size);
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t index = indices[i];
+        places[i] = base + i * step + (index + (index < 0 ? size : 0)) * stride;
+    }
+}
+
+// Calls fn(position, count, places) for parts of the rows [begin, end) of the indices (a row runs along their last
+// axis): `position` in the indices, places in data.
 template <class Fn>
 void for_places(const Tensor& indices, const Shape& data, size_t axis, int64_t begin, int64_t end, const Fn& fn) {
     const size_t last = data.size() - 1;
     const Shape strides = strides_of(data);
-    const Indices index(indices);
-    const int64_t width = indices.shape[last];
+    const int64_t width = indices.shape[last], step = axis == last ? 0 : 1;
+    int64_t places[kChunk];
     for (int64_t row = begin; row < end; ++row) {
         int64_t rest = row, base = 0;
         for (size_t i = last; i-- > 0;) {
             if (i != axis) base += rest % indices.shape[i] * strides[i];
             rest /= indices.shape[i];
         }
-        const int64_t position = row * width;
-        for (int64_t i = 0; i < width; ++i) {
-            const int64_t picked = index.at(position + i, data[axis]) * strides[axis];
-            fn(position + i, base + picked + (axis == last ? 0 : i));
+        for (int64_t first = 0; first < width; first += kChunk) {
+            const int64_t position = row * width + first, count = std::min(kChunk, width - first);
+            const auto read = [&](const auto* from) {
+                read_places(from + position, count, data[axis], strides[axis], base + first * step, step, places);
+            };
+            if (indices.dtype == DType::i64) read(indices.as<int64_t>());
+            else read(indices.as<int32_t>());
+            fn(position, count, places);
         }
     }
-}
-
-template <size_t bytes>
-void gather_rows(const Tensor& x, const Tensor& indices, Tensor& y, size_t axis, int64_t begin, int64_t end) {
-    const auto* from = static_cast<const char*>(x.data);
-    auto* to = static_cast<char*>(y.data);
-    for_places(indices, x.shape, axis, begin, end, [&](int64_t position, int64_t place) {
-        __builtin_memcpy(to + position * static_cast<int64_t>(bytes), from + place * static_cast<int64_t>(bytes),
-                         bytes);
-    });
 }
 
 void run_gather_elements(RunContext& ctx) {
@@ -66,24 +74,16 @@ void run_gather_elements(RunContext& ctx) {
     Tensor& y = ctx.output(0);
     if (y.count() == 0) return;
     const auto axis = static_cast<size_t>(normal_axis(ctx.attributes.i("axis", 0), x.rank()));
-    check_indices(indices, x.shape[axis]);
     const int64_t width = y.shape.back();
-    parallel_ranges(ctx.parallel(), y.count() / width, std::max<int64_t>(1, 8192 / width),
-                    [&](int64_t begin, int64_t end) {
-                        if (x.dtype == DType::string) {
-                            for_places(indices, x.shape, axis, begin, end, [&](int64_t position, int64_t place) {
-                                copy_text(x.as<std::string>()[place], y.as<std::string>()[position]);
-                            });
-                            return;
-                        }
-                        switch (dtype_size(x.dtype)) {
-                            case 1: return gather_rows<1>(x, indices, y, axis, begin, end);
-                            case 2: return gather_rows<2>(x, indices, y, axis, begin, end);
-                            case 4: return gather_rows<4>(x, indices, y, axis, begin, end);
-                            case 8: return gather_rows<8>(x, indices, y, axis, begin, end);
-                            default: return gather_rows<16>(x, indices, y, axis, begin, end);
-                        }
-                    });
+    parallel_ranges(
+        ctx.parallel(), y.count() / width, std::max<int64_t>(1, 8192 / width), [&](int64_t begin, int64_t end) {
+            for_places(indices, x.shape, axis, begin, end, [&](int64_t position, int64_t count, const int64_t* places) {
+                if (x.dtype != DType::string)
+                    return gather_runs(dtype_size(x.dtype), count, x.data, places, element(y.data, x.dtype, position));
+                for (int64_t i = 0; i < count; ++i)
+                    copy_text(x.as<std::string>()[places[i]], y.as<std::string>()[position + i]);
+            });
+        });
 }
 
 void infer_scatter_elements(InferContext& ctx) {
@@ -104,18 +104,18 @@ void run_scatter_elements(RunContext& ctx) {
     const Tensor &x = ctx.input(0), &indices = ctx.input(1), &updates = ctx.input(2);
     Tensor& y = ctx.output(0);
     const auto axis = static_cast<size_t>(normal_axis(ctx.attributes.i("axis", 0), x.rank()));
-    check_indices(indices, x.shape[axis]);
     copy_flat(ctx.parallel(), x.dtype, x.count(), x.data, y.data);
     if (indices.count() == 0) return;
     const std::string& reduction = ctx.attributes.s("reduction", "none");
     const Combine combine = reduction == "none" ? nullptr : combine_of(reduction, x.dtype);
     const int64_t rows = indices.count() / indices.shape.back();
     auto scatter = [&](int64_t begin, int64_t end) {
-        for_places(indices, x.shape, axis, begin, end, [&](int64_t position, int64_t place) {
+        for_places(indices, x.shape, axis, begin, end, [&](int64_t position, int64_t count, const int64_t* places) {
             const void* from = element(updates.data, x.dtype, position);
-            void* to = element(y.data, x.dtype, place);
-            if (combine) combine(1, to, from);
-            else copy_run(x.dtype, 1, from, to);
+            if (combine) return combine(count, y.data, places, from);
+            if (x.dtype != DType::string) return scatter_runs(dtype_size(x.dtype), count, from, places, y.data);
+            for (int64_t i = 0; i < count; ++i)
+                copy_text(updates.as<std::string>()[position + i], y.as<std::string>()[places[i]]);
         });
     };
     // Rows of different first indices never meet, unless that is the axis; a row along the last axis is never split.

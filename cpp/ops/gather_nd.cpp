@@ -34,9 +34,9 @@ void infer_gather_nd(InferContext& ctx) {
 int64_t place_of(const Indices& indices, int64_t at, int64_t depth, const Shape& shape, size_t first) {
     int64_t place = 0;
     for (int64_t i = 0; i < depth; ++i) {
-        const int64_t size = shape[first + static_cast<size_t>(i)];
-        check_index(indices[at * depth + i], size);
-        place = place * size + indices.at(at * depth + i, size);
+        const int64_t size = shape[first + static_cast<size_t>(i)], index = indices[at * depth + i];
+        check_index(index, size);
+        place = place * size + index + (index < 0 ? size : 0);
     }
     return place;
 }
@@ -47,18 +47,31 @@ void run_gather_nd(RunContext& ctx) {
     const auto batch = static_cast<size_t>(ctx.attributes.i("batch_dims", 0));
     const int64_t depth = indices.shape.back();
     const size_t tail = batch + static_cast<size_t>(depth);
-    const int64_t inner = product(x.shape, tail, x.shape.size()), slab = product(x.shape, batch, x.shape.size());
+    const int64_t inner = product(x.shape, tail, x.shape.size()), slices = product(x.shape, batch, tail);
     const int64_t tuples = product(indices.shape, 0, indices.shape.size() - 1);
     const int64_t each = product(indices.shape, batch, indices.shape.size() - 1);
     const Indices index(indices);
-    for (int64_t t = 0; t < tuples; ++t) place_of(index, t, depth, x.shape, batch);
-    if (y.count() == 0) return;
-    parallel_ranges(ctx.parallel(), tuples, std::max<int64_t>(1, 8192 / inner), [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t)
-            copy_run(x.dtype, inner,
-                     element(x.data, x.dtype, t / each * slab + place_of(index, t, depth, x.shape, batch) * inner),
-                     element(y.data, x.dtype, t * inner));
-    });
+    // Slices, that may be empty, are found in parts.
+    constexpr int64_t kChunk = 256;
+    parallel_ranges(ctx.parallel(), tuples, std::max<int64_t>(1, 8192 / std::max<int64_t>(1, inner)),
+                    [&](int64_t begin, int64_t end) {
+                        int64_t places[kChunk];
+                        for (int64_t first = begin; first < end; first += kChunk) {
+                            const int64_t count = std::min(kChunk, end - first);
+                            for (int64_t i = 0; i < count; ++i)
+                                places[i] = (batch == 0 ? 0 : (first + i) / each * slices) +
+                                            place_of(index, first + i, depth, x.shape, batch);
+                            if (y.count() == 0) continue;
+                            if (x.dtype != DType::string) {
+                                gather_runs(static_cast<size_t>(inner) * dtype_size(x.dtype), count, x.data, places,
+                                            element(y.data, x.dtype, first * inner));
+                                continue;
+                            }
+                            for (int64_t i = 0; i < count; ++i)
+                                copy_run(x.dtype, inner, element(x.data, x.dtype, places[i] * inner),
+                                         element(y.data, x.dtype, (first + i) * inner));
+                        }
+                    });
 }
 
 void infer_scatter_nd(InferContext& ctx) {
@@ -97,7 +110,7 @@ void run_scatter_nd(RunContext& ctx) {
     for (int64_t t = 0; t < tuples; ++t) {
         const void* from = element(updates.data, x.dtype, t * inner);
         void* to = element(y.data, x.dtype, place_of(index, t, depth, x.shape, 0) * inner);
-        if (combine) combine(inner, to, from);
+        if (combine) combine(inner, to, nullptr, from);
         else copy_run(x.dtype, inner, from, to);
     }
 }

@@ -29,15 +29,27 @@ void nonzero(RunContext& ctx) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; ++i) found += not_zero(data[i]);
     int64_t* out = ctx.allocate(0, DType::i64, {x.rank(), found}).as<int64_t>();
-    SmallVector<int64_t, 6> index(x.shape.size());
+    if (found == 0) return;
+    constexpr int64_t kChunk = 256;
+    const size_t rank = x.shape.size(), last = rank - 1;
+    if (rank == 0) return;
+    const int64_t width = x.shape[last];
+    Shape index(rank, 0);
     int64_t at = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        if (not_zero(data[i])) {
-            for (size_t axis = 0; axis < index.size(); ++axis)
-                out[static_cast<int64_t>(axis) * found + at] = index[axis];
-            ++at;
+    for (int64_t row = 0; row < count; row += width) {
+        for (int64_t first = 0; first < width; first += kChunk) {
+            int64_t places[kChunk], held = 0;
+            const int64_t end = std::min(width, first + kChunk);
+            for (int64_t i = first; i < end; ++i) {
+                places[held] = i;
+                held += not_zero(data[row + i]);
+            }
+            for (size_t axis = 0; axis < last; ++axis)
+                std::fill_n(out + static_cast<int64_t>(axis) * found + at, held, index[axis]);
+            std::copy_n(places, held, out + static_cast<int64_t>(last) * found + at);
+            at += held;
         }
-        for (size_t axis = index.size(); axis-- > 0;) {
+        for (size_t axis = last; axis-- > 0;) {
             if (++index[axis] < x.shape[axis]) break;
             index[axis] = 0;
         }
@@ -96,9 +108,12 @@ void run_compress(RunContext& ctx) {
     const int64_t last = std::min(size, condition.count());
     for (int64_t o = 0, to = 0; o < outer; ++o)
         for (int64_t i = 0; i < last; ++i) {
-            if (!condition.as<uint8_t>()[i]) continue;
-            copy_run(x.dtype, inner, element(x.data, x.dtype, (o * size + i) * inner), element(y.data, x.dtype, to));
-            to += inner;
+            const int64_t first = i;
+            while (i < last && condition.as<uint8_t>()[i]) ++i;
+            const int64_t count = (i - first) * inner;
+            copy_run(x.dtype, count, element(x.data, x.dtype, (o * size + first) * inner),
+                     element(y.data, x.dtype, to));
+            to += count;
         }
 }
 

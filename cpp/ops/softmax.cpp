@@ -5,6 +5,7 @@
 
 #include "kernels/kernels.h"
 #include "ops/shared/facts.h"
+#include "ops/shared/reduction.h"
 #include "ops/shared/rows.h"
 
 namespace linnet {
@@ -58,11 +59,9 @@ std::shared_ptr<const void> prepare_softmax(PrepareContext& ctx) {
 }
 
 void hard_row(int64_t n, const float* x, float* y) {
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; ++i)
-        if (x[i] > x[best]) best = i;
+    const int64_t best = find_extreme(n, x, true, false);
     std::fill(y, y + n, 0.0f);
-    if (n > 0) y[best] = 1.0f;
+    y[best] = 1.0f;
 }
 
 void one_row(Form form, int64_t n, const float* x, float* y) {

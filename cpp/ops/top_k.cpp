@@ -1,14 +1,12 @@
 // TopK (1: attribute `k`; 10: input `k`; 11, 24: attributes largest 1, sorted 1): axis -1. Equal values come in order
 // of their index; a NaN counts as larger than any number. The result is sorted whether asked for or not.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <limits>
-#include <type_traits>
 #include <vector>
 
 #include "ops/shared/facts.h"
 #include "ops/shared/numbers.h"
+#include "ops/shared/order_keys.h"
 #include "ops/shared/rows.h"
 
 namespace linnet {
@@ -53,52 +51,49 @@ struct Entry {
     }
 };
 
-template <class T>
-int64_t key_of(T value) {
-    constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-    if constexpr (std::is_floating_point_v<T>) {
-        if (std::isnan(value)) return kMost;
-        const double wide = static_cast<double>(value) + 0.0;  // one zero
-        int64_t bits;
-        std::memcpy(&bits, &wide, sizeof bits);
-        return bits < 0 ? bits ^ kMost : bits;
-    } else if constexpr (std::is_same_v<T, uint64_t>) {
-        return static_cast<int64_t>(value ^ uint64_t{1} << 63);
-    } else {
-        return static_cast<int64_t>(value);
-    }
-}
-
 // The keys of n elements, `step` apart.
 void read_keys(DType dtype, const std::byte* x, int64_t n, int64_t step, bool largest, int64_t* keys) {
     for_number(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         const T* from = reinterpret_cast<const T*>(x);
         const int64_t turn = largest ? 0 : -1;  // ~key is the opposite order
-        for (int64_t i = 0; i < n; ++i) keys[i] = key_of(from[i * step]) ^ turn;
+        for (int64_t i = 0; i < n; ++i) keys[i] = order_key(from[i * step]) ^ turn;
     });
+}
+
+// A few: they stay sorted, and most elements lose against the worst of them at once.
+void select_few(int64_t n, int64_t k, const int64_t* keys, Entry* best) {
+    for (int64_t i = 0; i < n; ++i) {
+        if (i >= k && keys[i] <= best[k - 1].key) continue;
+        int64_t at = std::min(i, k - 1);
+        for (; at > 0 && best[at - 1].key < keys[i]; --at) best[at] = best[at - 1];
+        best[at] = {keys[i], i};
+    }
 }
 
 // The k best of n keys, in order.
 void select(int64_t n, int64_t k, const int64_t* keys, std::vector<Entry>& room) {
-    room.clear();
-    if (k <= 32 || k <= n / 16) {
-        // A heap of the best so far, the worst of them on top: most elements lose against it at once.
-        for (int64_t i = 0; i < k; ++i) room.push_back({keys[i], i});
-        std::make_heap(room.begin(), room.end());
-        for (int64_t i = k; i < n && k > 0; ++i) {
-            const Entry entry{keys[i], i};
-            if (!(entry < room.front())) continue;
-            std::pop_heap(room.begin(), room.end());
-            room.back() = entry;
-            std::push_heap(room.begin(), room.end());
+    constexpr int64_t kFew = 16;
+    // Elements that beat the k-th best so far are gathered, until there is no more room and the best of them are kept.
+    // Equal ones that come later lose.
+    const int64_t most = k <= kFew ? k : std::min(n, std::max<int64_t>(2 * k, 256));
+    room.resize(static_cast<size_t>(most));
+    if (k == 0) return;
+    if (k <= kFew) return select_few(n, k, keys, room.data());
+    int64_t i = 0, held = 0;
+    for (; i < most; ++i) room[static_cast<size_t>(i)] = {keys[i], i};
+    for (held = most;;) {
+        if (held > k) std::nth_element(room.begin(), room.begin() + (k - 1), room.begin() + held);
+        held = k;
+        if (i == n) break;
+        const int64_t worst = room[static_cast<size_t>(k - 1)].key;
+        Entry* const more = room.data();
+        for (; i < n && held < most; ++i) {
+            more[held] = {keys[i], i};
+            held += keys[i] > worst;
         }
-    } else {
-        for (int64_t i = 0; i < n; ++i) room.push_back({keys[i], i});
-        if (k < n) std::nth_element(room.begin(), room.begin() + k, room.end());
-        room.resize(static_cast<size_t>(k));
     }
-    std::sort(room.begin(), room.end());
+    std::sort(room.begin(), room.begin() + k);
 }
 
 void run_top_k(RunContext& ctx) {

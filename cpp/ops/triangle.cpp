@@ -28,8 +28,10 @@ void run_trilu(RunContext& ctx) {
     const bool upper = ctx.attributes.i("upper", 1) != 0;
     // Beyond the matrix, one diagonal is as good as another.
     const int64_t k = ctx.has_input(1) ? std::clamp(*ctx.input(1).as<int64_t>(), -height - 1, cols + 1) : 0;
-    Tensor zero = Tensor::allocate(x.dtype, {});
-    if (x.dtype != DType::string) __builtin_memset(zero.data, 0, dtype_size(x.dtype));
+    const auto clear = [&](int64_t first, int64_t count) {
+        if (x.dtype == DType::string) std::fill_n(y.as<std::string>() + first, count, std::string());
+        else __builtin_memset(element(y.data, x.dtype, first), 0, static_cast<size_t>(count) * dtype_size(x.dtype));
+    };
     parallel_ranges(ctx.parallel(), x.count() / cols, std::max<int64_t>(1, 16384 / cols),
                     [&](int64_t begin, int64_t end) {
                         for (int64_t row = begin; row < end; ++row) {
@@ -37,8 +39,8 @@ void run_trilu(RunContext& ctx) {
                             const int64_t first = upper ? edge : 0, last = upper ? cols : edge, base = row * cols;
                             copy_run(x.dtype, last - first, element(x.data, x.dtype, base + first),
                                      element(y.data, x.dtype, base + first));
-                            fill_flat({}, x.dtype, first, zero.data, element(y.data, x.dtype, base));
-                            fill_flat({}, x.dtype, cols - last, zero.data, element(y.data, x.dtype, base + last));
+                            clear(base, first);
+                            clear(base + last, cols - last);
                         }
                     });
 }

@@ -2,11 +2,13 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "base/half.h"
 #include "base/held_memory.h"
 #include "ops/shared/copy.h"
 #include "ops/shared/facts.h"
+#include "ops/shared/order_keys.h"
 
 namespace linnet {
 namespace {
@@ -56,22 +58,54 @@ int order_slices(const Tensor& x, const Slices& slices, int64_t a, int64_t b) {
 }
 using OrderSlices = int (*)(const Tensor& x, const Slices& slices, int64_t a, int64_t b);
 
-void unique(RunContext& ctx, const Slices& slices, OrderSlices order_of) {
+template <class T>
+int64_t key_of(const Tensor& x, int64_t index) {
+    return order_key(x.as<T>()[index]);
+}
+using KeyOf = int64_t (*)(const Tensor& x, int64_t index);
+
+struct Numbered {
+    uint64_t key;
+    int64_t index;
+};
+
+// Sorts by keys and leaves the order of equal ones: a pass for each byte, but for those in which all keys agree.
+void radix_sort(std::vector<Numbered>& items) {
+    std::vector<Numbered> other(items.size());
+    for (int shift = 0; shift < 64 && !items.empty(); shift += 8) {
+        const auto digit = [shift](const Numbered& item) { return item.key >> shift & 255; };
+        size_t start[256] = {};
+        for (const Numbered& item : items) ++start[digit(item)];
+        if (start[digit(items[0])] == items.size()) continue;
+        size_t before = 0;
+        for (size_t& place : start) before += std::exchange(place, before);
+        for (const Numbered& item : items) other[start[digit(item)]++] = item;
+        items.swap(other);
+    }
+}
+
+void unique(RunContext& ctx, const Slices& slices, OrderSlices order_of, KeyOf key_of) {
     const Tensor& x = ctx.input(0);
-    const auto compare = [&](int64_t a, int64_t b) { return order_of(x, slices, a, b); };
-    const HeldMemory lists(checked_mul(slices.count, 6 * static_cast<int64_t>(sizeof(int64_t))));
-    std::vector<int64_t> by_value(static_cast<size_t>(slices.count));
-    std::iota(by_value.begin(), by_value.end(), 0);
-    std::stable_sort(by_value.begin(), by_value.end(), [&](int64_t a, int64_t b) { return compare(a, b) < 0; });
+    const HeldMemory lists(checked_mul(slices.count, 10 * static_cast<int64_t>(sizeof(int64_t))));
+    // Single numbers are sorted by their keys, longer slices and strings by looking at them.
+    const bool keyed = key_of && slices.outer == 1 && slices.inner == 1;
+    std::vector<Numbered> by_value(static_cast<size_t>(slices.count));
+    for (int64_t i = 0; i < slices.count; ++i)
+        by_value[static_cast<size_t>(i)] = {keyed ? static_cast<uint64_t>(key_of(x, i)) ^ uint64_t{1} << 63 : 0, i};
+    const auto compare = [&](const Numbered& a, const Numbered& b) { return order_of(x, slices, a.index, b.index); };
+    if (keyed) radix_sort(by_value);
+    else std::stable_sort(by_value.begin(), by_value.end(), [&](auto& a, auto& b) { return compare(a, b) < 0; });
     // Groups of equal slices, each with its first appearance, which the stable sort puts in front.
     std::vector<int64_t> first, counts, group(by_value.size());
     for (size_t i = 0; i < by_value.size(); ++i) {
-        if (i == 0 || compare(by_value[i - 1], by_value[i]) != 0) {
-            first.push_back(by_value[i]);
+        const bool differs =
+            i == 0 || (keyed ? by_value[i - 1].key != by_value[i].key : compare(by_value[i - 1], by_value[i]) != 0);
+        if (differs) {
+            first.push_back(by_value[i].index);
             counts.push_back(0);
         }
         ++counts.back();
-        group[static_cast<size_t>(by_value[i])] = static_cast<int64_t>(first.size()) - 1;
+        group[static_cast<size_t>(by_value[i].index)] = static_cast<int64_t>(first.size()) - 1;
     }
     std::vector<int64_t> place(first.size()), groups(first.size());
     std::iota(groups.begin(), groups.end(), 0);
@@ -114,21 +148,22 @@ void run_unique(RunContext& ctx) {
         const auto axis = static_cast<size_t>(normal_axis(ctx.attributes.i("axis", 0), x.rank()));
         slices = {x.shape[axis], product(x.shape, 0, axis), product(x.shape, axis + 1, x.shape.size())};
     }
+    const auto run = [&]<class T>(T) { unique(ctx, slices, order_slices<T>, key_of<T>); };
     switch (x.dtype) {
-        case DType::f32: return unique(ctx, slices, order_slices<float>);
-        case DType::f64: return unique(ctx, slices, order_slices<double>);
-        case DType::f16: return unique(ctx, slices, order_slices<Half>);
-        case DType::bf16: return unique(ctx, slices, order_slices<BFloat16>);
+        case DType::f32: return run(float{});
+        case DType::f64: return run(double{});
+        case DType::f16: return run(Half{});
+        case DType::bf16: return run(BFloat16{});
         case DType::boolean:
-        case DType::u8: return unique(ctx, slices, order_slices<uint8_t>);
-        case DType::i8: return unique(ctx, slices, order_slices<int8_t>);
-        case DType::u16: return unique(ctx, slices, order_slices<uint16_t>);
-        case DType::i16: return unique(ctx, slices, order_slices<int16_t>);
-        case DType::u32: return unique(ctx, slices, order_slices<uint32_t>);
-        case DType::i32: return unique(ctx, slices, order_slices<int32_t>);
-        case DType::u64: return unique(ctx, slices, order_slices<uint64_t>);
-        case DType::i64: return unique(ctx, slices, order_slices<int64_t>);
-        case DType::string: return unique(ctx, slices, order_slices<std::string>);
+        case DType::u8: return run(uint8_t{});
+        case DType::i8: return run(int8_t{});
+        case DType::u16: return run(uint16_t{});
+        case DType::i16: return run(int16_t{});
+        case DType::u32: return run(uint32_t{});
+        case DType::i32: return run(int32_t{});
+        case DType::u64: return run(uint64_t{});
+        case DType::i64: return run(int64_t{});
+        case DType::string: return unique(ctx, slices, order_slices<std::string>, nullptr);
         default: fail(ErrorKind::not_implemented, "Unique of ", dtype_name(x.dtype));
     }
 }

@@ -1,6 +1,7 @@
 // HannWindow, HammingWindow, BlackmanWindow (17): input size; attributes periodic 1, output_datatype 1. MelWeightMatrix
 // (17): inputs num_mel_bins, dft_length, sample_rate, lower_edge_hertz, upper_edge_hertz; attribute output_datatype 1.
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "ops/shared/facts.h"
@@ -34,15 +35,20 @@ void run_window(RunContext& ctx) {
     const int64_t size = y.count();
     const int64_t period = ctx.attributes.i("periodic", 1) ? size : size - 1;
     const std::string_view name = ctx.node.op->name;
-    for (int64_t i = 0; i < size; ++i) {
-        double value = 1;  // a window of one sample
-        if (period > 0) {
-            const double angle = 2 * kPi * static_cast<double>(i) / static_cast<double>(period);
-            if (name == "HannWindow") value = std::pow(std::sin(angle / 2), 2);
-            else if (name == "HammingWindow") value = 25.0 / 46.0 - 21.0 / 46.0 * std::cos(angle);
-            else value = 0.42 - 0.5 * std::cos(angle) + 0.08 * std::cos(2 * angle);
-        }
+    if (period <= 0) {  // a window of one sample
+        for (int64_t i = 0; i < size; ++i) set_number(y, i, 1);
+        return;
+    }
+    // Both halves are alike.
+    for (int64_t i = 0; i <= period / 2 && i < size; ++i) {
+        const double sine = std::sin(kPi * static_cast<double>(i) / static_cast<double>(period));
+        const double cosine = 1 - 2 * sine * sine;  // of the double angle
+        double value = 0;
+        if (name == "HannWindow") value = sine * sine;
+        else if (name == "HammingWindow") value = 25.0 / 46.0 - 21.0 / 46.0 * cosine;
+        else value = 0.42 - 0.5 * cosine + 0.08 * (2 * cosine * cosine - 1);
         set_number(y, i, value);
+        if (period - i < size) set_number(y, period - i, value);
     }
 }
 
@@ -75,7 +81,7 @@ void run_mel(RunContext& ctx) {
                  " bins at ", rate, " samples a second");
         points.push_back(static_cast<int64_t>(point));
     }
-    for (int64_t i = 0; i < rows * bins; ++i) set_number(y, i, 0);
+    std::memset(y.data, 0, y.bytes());  // every type has zeros for 0
     for (int64_t i = 0; i < bins; ++i) {
         const auto at = [&](int64_t offset) { return points[static_cast<size_t>(i + offset)]; };
         const int64_t left = at(0), centre = at(1), right = at(2);

@@ -139,7 +139,16 @@ struct Job {
         gemm.b = keys;
         gemm.c = scores;
         gemm.ldc = plan.score_stride;
-        kernels.gemm_f32(gemm, 0, gemm.m, 0, z(panels(seen)));
+        const int64_t kv = h / (plan.heads / plan.kv_heads);
+        if (plan.direct) {
+            const float* const all_keys = data.k + b * plan.k.batch + kv * plan.k.head;
+            for (int64_t i = 0; i < rows; ++i)
+                for (int64_t j = 0; j < seen; ++j)
+                    scores[i * plan.score_stride + j] =
+                        kernels.dot_f32(gemm.k, gemm.a + i * gemm.lda, all_keys + j * plan.k.row);
+        } else {
+            kernels.gemm_f32(gemm, 0, gemm.m, 0, z(panels(seen)));
+        }
         for (int64_t i = 0; i < rows; ++i) finish_row(b, h, first + i, scores + i * plan.score_stride, bias);
         gemm.n = z(plan.value_depth);
         gemm.k = z(plan.keys);
@@ -148,7 +157,11 @@ struct Job {
         gemm.b = values;
         gemm.c = data.y + b * plan.y.batch + h * plan.y.head + first * plan.y.row;
         gemm.ldc = plan.y.row;
-        kernels.gemm_f32(gemm, 0, gemm.m, 0, z(panels(plan.value_depth)));
+        if (!plan.direct) return kernels.gemm_f32(gemm, 0, gemm.m, 0, z(panels(plan.value_depth)));
+        const float* const all_values = data.v + b * plan.v.batch + kv * plan.v.head;
+        for (int64_t i = 0; i < rows; ++i)
+            kernels.weighted_rows_f32(gemm.k, gemm.n, scores + i * plan.score_stride, all_values, plan.v.row,
+                                      gemm.c + i * gemm.ldc);
     }
 };
 
@@ -162,13 +175,17 @@ void prepare_attention(AttentionPlan& plan, int threads) {
     plan.tile = std::max<int64_t>(1, kTileBytes / 4 / plan.score_stride / rows) * rows;
     // Few heads: all are packed first, so that every thread can take tiles of any head.
     plan.shared_packs = threads > 1 && slots < 4 * threads;
+    // Packing costs as much as some products with one query.
+    constexpr int64_t kFewQueries = 4;
+    plan.direct = plan.queries * (plan.heads / std::max<int64_t>(1, plan.kv_heads)) <= kFewQueries;
+    plan.shared_packs = plan.shared_packs || plan.direct;
     if (threads > 1) {
         const int64_t parts = std::max<int64_t>(1, 3 * threads / std::max<int64_t>(1, slots));
         plan.tile = std::min(plan.tile, std::max(rows, ((plan.queries + parts - 1) / parts + rows - 1) / rows * rows));
     }
     plan.tile = std::max<int64_t>(1, std::min(plan.tile, plan.queries));
     auto pack = [&](int64_t k, int64_t n) {
-        return static_cast<int64_t>(kernels.pack_b_f32_size(1, z(k), z(n)) + 15) / 16 * 16;
+        return plan.direct ? 0 : static_cast<int64_t>(kernels.pack_b_f32_size(1, z(k), z(n)) + 15) / 16 * 16;
     };
     plan.pack_k = pack(plan.depth, plan.keys);
     plan.pack_v = pack(plan.keys, plan.value_depth);
@@ -199,7 +216,7 @@ void run_attention(const AttentionPlan& plan, const AttentionData& data, const P
         });
     };
     if (plan.shared_packs) {
-        parallel_for(parallel, slots,
+        parallel_for(parallel, plan.direct ? 0 : slots,
                      [&](int64_t s) { job.pack(s, memory + s * packs, memory + s * packs + plan.pack_k); });
         share_out(slots * group * tiles, [&](int64_t worker, int64_t i) {
             const int64_t slot = i / (group * tiles);

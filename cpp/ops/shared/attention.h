@@ -26,7 +26,7 @@ struct AttentionPlan {
 
     // Filled by prepare_attention.
     int64_t tile = 0, score_stride = 0, pack_k = 0, pack_v = 0, workers = 0;
-    bool shared_packs = false;
+    bool shared_packs = false, direct = false;  // direct: keys and values are read where they lie
     size_t scratch = 0;
 };
 

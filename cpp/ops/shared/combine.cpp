@@ -37,13 +37,13 @@ struct Min {
 };
 
 template <class Op, class T>
-void combine(int64_t count, void* into, const void* from) {
-    T* a = static_cast<T*>(into);
-    const T* b = static_cast<const T*>(from);
+void combine(int64_t count, void* into, const int64_t* places, const void* from) {
     for (int64_t i = 0; i < count; ++i) {
-        if constexpr (std::is_same_v<T, Half>) a[i] = to_half(Op::apply(to_float(a[i]), to_float(b[i])));
-        else if constexpr (std::is_same_v<T, BFloat16>) a[i] = to_bfloat16(Op::apply(to_float(a[i]), to_float(b[i])));
-        else a[i] = Op::apply(a[i], b[i]);
+        T& a = static_cast<T*>(into)[places ? places[i] : i];
+        const T b = static_cast<const T*>(from)[i];
+        if constexpr (std::is_same_v<T, Half>) a = to_half(Op::apply(to_float(a), to_float(b)));
+        else if constexpr (std::is_same_v<T, BFloat16>) a = to_bfloat16(Op::apply(to_float(a), to_float(b)));
+        else a = Op::apply(a, b);
     }
 }
 

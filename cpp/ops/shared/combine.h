@@ -1,4 +1,4 @@
-// into[i] = into[i] (op) from[i]: the reductions of Scatter and the sums of Col2Im.
+// into[places[i]] = into[places[i]] (op) from[i]: the reductions of Scatter and the sums of Col2Im.
 #pragma once
 #include <cstdint>
 #include <string_view>
@@ -7,7 +7,8 @@
 
 namespace linnet {
 
-using Combine = void (*)(int64_t count, void* into, const void* from);
+// Without places, element i has place i.
+using Combine = void (*)(int64_t count, void* into, const int64_t* places, const void* from);
 
 // For "add", "mul", "max" and "min" (NaN wins); null when the type has none. Integers wrap around; for bool, add and
 // max are or, mul and min are and.

@@ -17,30 +17,32 @@ using Axes = SmallVector<Axis, 6>;
 
 constexpr int64_t kGrainBytes = 64 << 10;  // less is not worth a thread
 
-// `count` times the element at `value`, one after the other: what is there already is copied on.
-void repeat(size_t bytes, int64_t count, const char* value, char* to) {
-    constexpr size_t kChunk = 4096;  // stays in L1
-    const size_t total = bytes * static_cast<size_t>(count);
-    size_t done = 0;
-    for (; done < std::min<size_t>(total, 64); done += bytes) std::memcpy(to + done, value, bytes);
-    while (done < total) {
-        const size_t step = std::min({done, total - done, kChunk});
-        std::memcpy(to + done, to, step);
-        done += step;
-    }
-}
-
 template <size_t bytes>
 void copy_elements_of(const Axis& rows, const Axis& cols, const char* src, char* dst) {
     for (int64_t r = 0; r < rows.size; ++r) {
         const char* from = src + r * rows.src;
         char* to = dst + r * rows.dst;
         if (cols.src == 0 && cols.dst == static_cast<int64_t>(bytes)) {
-            repeat(bytes, cols.size, from, to);
+            const size_t size = static_cast<size_t>(cols.size) * bytes, first = std::min<size_t>(size, 64);
+            char value[bytes];
+            std::memcpy(value, from, bytes);
+            for (size_t i = 0; i < first; i += bytes) std::memcpy(to + i, value, bytes);
+            repeat_bytes(to, first, size);
             continue;
         }
         for (int64_t c = 0; c < cols.size; ++c) std::memcpy(to + c * cols.dst, from + c * cols.src, bytes);
     }
+}
+
+template <size_t bytes>
+void gather_of(int64_t count, const char* from, const int64_t* places, char* to) {
+    for (int64_t i = 0; i < count; ++i)
+        std::memcpy(to + i * static_cast<int64_t>(bytes), from + places[i] * static_cast<int64_t>(bytes), bytes);
+}
+template <size_t bytes>
+void scatter_of(int64_t count, const char* from, const int64_t* places, char* to) {
+    for (int64_t i = 0; i < count; ++i)
+        std::memcpy(to + places[i] * static_cast<int64_t>(bytes), from + i * static_cast<int64_t>(bytes), bytes);
 }
 
 void copy_strings(const Axis& rows, const Axis& cols, const char* src, char* dst) {
@@ -182,6 +184,44 @@ void copy_box(const Parallel& parallel, DType dtype, const Shape& sizes, const v
             }
         }
     });
+}
+
+void gather_runs(size_t bytes, int64_t count, const void* from, const int64_t* places, void* to) {
+    const auto* src = static_cast<const char*>(from);
+    auto* dst = static_cast<char*>(to);
+    switch (bytes) {
+        case 1: return gather_of<1>(count, src, places, dst);
+        case 2: return gather_of<2>(count, src, places, dst);
+        case 4: return gather_of<4>(count, src, places, dst);
+        case 8: return gather_of<8>(count, src, places, dst);
+        default:
+            for (int64_t i = 0; i < count; ++i)
+                std::memcpy(dst + static_cast<size_t>(i) * bytes, src + static_cast<size_t>(places[i]) * bytes, bytes);
+    }
+}
+
+void scatter_runs(size_t bytes, int64_t count, const void* from, const int64_t* places, void* to) {
+    const auto* src = static_cast<const char*>(from);
+    auto* dst = static_cast<char*>(to);
+    switch (bytes) {
+        case 1: return scatter_of<1>(count, src, places, dst);
+        case 2: return scatter_of<2>(count, src, places, dst);
+        case 4: return scatter_of<4>(count, src, places, dst);
+        case 8: return scatter_of<8>(count, src, places, dst);
+        default:
+            for (int64_t i = 0; i < count; ++i)
+                std::memcpy(dst + static_cast<size_t>(places[i]) * bytes, src + static_cast<size_t>(i) * bytes, bytes);
+    }
+}
+
+void repeat_bytes(void* data, size_t done, size_t size) {
+    // Pieces grow until they are about a page: then they come from the first-level cache.
+    auto* const bytes = static_cast<char*>(data);
+    for (size_t piece = done; done < size; done += piece) {
+        if (piece < 4096) piece = done;
+        piece = std::min(piece, size - done);
+        std::memcpy(bytes + done, bytes, piece);
+    }
 }
 
 void copy_flat(const Parallel& parallel, DType dtype, int64_t count, const void* src, void* dst) {

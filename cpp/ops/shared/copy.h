@@ -17,6 +17,13 @@ void copy_flat(const Parallel& parallel, DType dtype, int64_t count, const void*
 // Sets `count` neighbours to one value.
 void fill_flat(const Parallel& parallel, DType dtype, int64_t count, const void* value, void* dst);
 
+// to[i] = from[places[i]], or to[places[i]] = from[i], for runs of `bytes` bytes; no strings. On the calling thread.
+void gather_runs(size_t bytes, int64_t count, const void* from, const int64_t* places, void* to);
+void scatter_runs(size_t bytes, int64_t count, const void* from, const int64_t* places, void* to);
+
+// Fills `size` bytes with repetitions of the first `done`, on the calling thread.
+void repeat_bytes(void* data, size_t done, size_t size);
+
 // Element `index` of an array of dtype.
 inline const void* element(const void* data, DType dtype, int64_t index) {
     return static_cast<const char*>(data) + index * static_cast<int64_t>(dtype_size(dtype));

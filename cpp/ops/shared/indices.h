@@ -25,10 +25,20 @@ inline void check_index(int64_t index, int64_t size) {
     if (index < -size || index >= size)
         fail(ErrorKind::invalid_argument, "index ", index, " is outside [", -size, ", ", size - 1, "]");
 }
+// Checks all of them, which takes no branch for each.
+template <class Index>
+void check_indices(const Index* indices, int64_t count, int64_t size) {
+    uint64_t outside = 0;  // the sign bit is set where i + size or size - 1 - i is negative
+    const auto limit = static_cast<uint64_t>(size);
+    for (int64_t i = 0; i < count; ++i) {
+        const auto index = static_cast<uint64_t>(static_cast<int64_t>(indices[i]));
+        outside |= (index + limit) | (limit - 1 - index);
+    }
+    for (int64_t i = 0; i < count && outside >> 63; ++i) check_index(indices[i], size);
+}
 inline void check_indices(const Tensor& tensor, int64_t size) {
-    const Indices indices(tensor);
-    const int64_t count = tensor.count();
-    for (int64_t i = 0; i < count; ++i) check_index(indices[i], size);
+    if (tensor.dtype == DType::i64) check_indices(tensor.as<int64_t>(), tensor.count(), size);
+    else check_indices(tensor.as<int32_t>(), tensor.count(), size);
 }
 
 }  // namespace linnet

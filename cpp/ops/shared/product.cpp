@@ -383,32 +383,39 @@ void run_product(const ProductF32& product, const RunContext& ctx, const float* 
     }
 }
 
+namespace {
+
+void gemm_plain(const kernels::GemmPlain<double>& g) { kernels::kernels().gemm_f64(g); }
+void gemm_plain(const kernels::GemmPlain<uint32_t>& g) { kernels::kernels().gemm_u32(g); }
+void gemm_plain(const kernels::GemmPlain<uint64_t>& g) { kernels::kernels().gemm_u64(g); }
+
+}  // namespace
+
 template <class T>
 void run_plain_product(const ProductPlan& plan, const Parallel& parallel, const T* a, const T* b, T* c) {
     if (plan.empty()) return;
-    const int64_t step = std::max<int64_t>(1, 65536 / (checked_mul(plan.k, plan.n) + 1));
-    const int64_t parts = (plan.m + step - 1) / step;
-    parallel_for(parallel, static_cast<int64_t>(plan.batches()) * parts, [&](int64_t task) {
-        const size_t batch = static_cast<size_t>(task / parts);
-        const int64_t begin = task % parts * step, end = std::min(plan.m, begin + step);
-        // Blocks of columns whose sums stay in the first-level cache.
-        for (int64_t first = 0; first < plan.n; first += 1024) {
-            const int64_t width = std::min<int64_t>(1024, plan.n - first);
-            for (int64_t i = begin; i < end; ++i) {
-                T* out = c + plan.c[batch] + i * plan.c_row + first;
-                std::fill(out, out + width, T{});
-                const T* row = a + plan.a[batch] + i * plan.a_row;
-                const T* from = b + plan.b[batch] + first * plan.b_col;
-                for (int64_t j = 0; j < plan.k; ++j, from += plan.b_row) {
-                    const T factor = row[j * plan.a_col];
-                    if (plan.b_col == 1)
-                        for (int64_t x = 0; x < width; ++x) out[x] = static_cast<T>(out[x] + factor * from[x]);
-                    else
-                        for (int64_t x = 0; x < width; ++x)
-                            out[x] = static_cast<T>(out[x] + factor * from[x * plan.b_col]);
-                }
-            }
-        }
+    constexpr int64_t kRows = 8, kColumns = 64;  // whole tiles of every table
+    // A multiplication costs about four of float32's.
+    const auto batches = static_cast<int64_t>(plan.batches());
+    const GemmSplit split =
+        split_gemm(parallel.threads, plan.m, plan.n, checked_mul(plan.k, 4), batches, kRows, kColumns);
+    parallel_for(parallel, batches * split.tasks(), [&](int64_t task) {
+        const auto batch = static_cast<size_t>(task / split.tasks());
+        const int64_t part = task % split.tasks(), row = part / split.panels * split.row_step,
+                      column = part % split.panels * split.panel_step * kColumns;
+        kernels::GemmPlain<T> gemm;
+        gemm.m = static_cast<size_t>(std::min(split.row_step, plan.m - row));
+        gemm.n = static_cast<size_t>(std::min(split.panel_step * kColumns, plan.n - column));
+        gemm.k = static_cast<size_t>(plan.k);
+        gemm.a = a + plan.a[batch] + row * plan.a_row;
+        gemm.a_row = plan.a_row;
+        gemm.a_col = plan.a_col;
+        gemm.b = b + plan.b[batch] + column * plan.b_col;
+        gemm.b_row = plan.b_row;
+        gemm.b_col = plan.b_col;
+        gemm.c = c + plan.c[batch] + row * plan.c_row + column;
+        gemm.c_row = plan.c_row;
+        gemm_plain(gemm);
     });
 }
 

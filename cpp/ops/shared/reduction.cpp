@@ -328,6 +328,26 @@ void reduce_f32(const Parallel& parallel, Reduction op, const Layout& layout, co
 
 }  // namespace
 
+int64_t find_extreme(int64_t n, const float* x, bool largest, bool last) {
+    constexpr int64_t kBlock = 256;
+    const auto op = largest ? kernels::Reduce::max : kernels::Reduce::min;
+    const auto extreme = [&](int64_t first) {
+        return kernels::kernels().reduce_f32(op, static_cast<size_t>(std::min(kBlock, n - first)), x + first);
+    };
+    // The block that holds it, then the place in the block.
+    int64_t block = 0;
+    float best = extreme(0);
+    for (int64_t first = kBlock; first < n; first += kBlock)
+        if (const float value = extreme(first); replaces(best, value, largest, last)) {
+            best = value;
+            block = first;
+        }
+    const auto is_best = [&](int64_t i) { return x[i] == best || (best != best && x[i] != x[i]); };
+    int64_t at = last ? std::min(n, block + kBlock) - 1 : block;
+    while (!is_best(at)) at += last ? -1 : 1;
+    return at;
+}
+
 Shape reduced_shape(const Shape& shape, const Shape& axes, bool keep) {
     Shape out;
     for (size_t i = 0; i < shape.size(); ++i) {

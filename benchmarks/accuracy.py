@@ -131,6 +131,10 @@ def _floor(x: Array) -> Array:
     return np.full(x.shape, 2.0**-96)
 
 
+def _gate(x: Array) -> Array:
+    return np.abs(x) * 2.0**-126
+
+
 def _distance(x: Array) -> Array:
     return x.max(-1, keepdims=True) - x
 
@@ -171,7 +175,8 @@ CASES = [
     Case("Gelu", lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))), 4, scale=_magnitude, unit=OF_X, double=None),
     Case("Gelu", _gelu_tanh, 4, {"approximate": "tanh"}, scale=_magnitude, unit=OF_X),
     Case("Swish", lambda x: x * _sigmoid(x), 6, low=-104, scale=_floor, unit=AT_LEAST),
-    Case("Mish", lambda x: x * np.tanh(_softplus(x)), 6, low=-104),
+    Case("Mish", lambda x: x * np.tanh(_softplus(x)), 6, low=-104, scale=_gate,
+         unit="ULP, at least 2^-150 of abs(x)"),
     Case("Elu", lambda x: np.where(x > 0, x, np.expm1(x)), 5),
     Case("Celu", lambda x: np.maximum(x, 0) + np.minimum(0, np.expm1(x)), 5),
     Case("Selu", lambda x: SELU["gamma"] * np.where(x > 0, x, SELU["alpha"] * np.expm1(x)), 5),

@@ -1,4 +1,4 @@
-"""Models that onnxruntime has saved after optimising them, or that its transformer tools have fused, run as they are."""
+"""Models that onnxruntime has saved optimised, or that its transformer tools have fused, run as they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.zoo import ZOO, feeds
 from onnx import TensorProto, helper, numpy_helper
 
 import linnet
-from model_checks import assert_quantized_same, assert_same
+from model_checks import assert_same
 from test_zoo import zoo_file
 
 LEVELS = {
@@ -38,12 +38,6 @@ def saved(model: Path | bytes, level: str, to: Path) -> tuple[Any, Counter[str]]
 
 def own_operators(path: Path) -> Counter[str]:
     return Counter(n.op_type for n in onnx.load(path, load_external_data=False).graph.node if "microsoft" in n.domain)
-
-
-def unoptimised(model: bytes) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("level", ["BASIC", "EXTENDED"])
@@ -132,12 +126,12 @@ def test_a_quantized_network(
     logging.disable(logging.WARNING)
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined,misc]
-        left = [{"x": pictures(8)}]
+        def __init__(self) -> None:
+            self.left = [{"x": pictures(8)}]
 
         def get_next(self) -> Any:
             return self.left.pop() if self.left else None
 
-    Reader.left = [{"x": pictures(8)}]
     (tmp_path / "float.onnx").write_bytes(network())
     quantization.quantize_static(
         str(tmp_path / "float.onnx"),
@@ -154,9 +148,9 @@ def test_a_quantized_network(
     session, operators = saved(tmp_path / "int8.onnx", level, path)
     assert operators["QLinearGlobalAveragePool"] and operators["QGemm"], operators
     assert level != "ALL" or operators["QLinearConv"], operators
-    want = session.run(None, x)
-    other = unoptimised((tmp_path / "int8.onnx").read_bytes()).run(None, x)
-    assert_quantized_same(linnet.InferenceSession(path).run(None, x), want, other)
+    # A value on the boundary of two steps may fall to either side, in any layer.
+    (got,), (want,) = linnet.InferenceSession(path).run(None, x), session.run(None, x)
+    assert np.abs(got - want).max() <= 3 / 255
 
 
 # ---- transformers ----------------------------------------------------------------------------------------------------

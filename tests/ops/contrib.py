@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from one_node import check, linnet, ort
 
 DOMAIN = "com.microsoft"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from contrib import DOMAIN, compare, i32, normal
 from one_node import check, linnet
 from one_node import ort as plain_ort

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from contrib import DOMAIN, compare, normal
-from one_node import check, linnet, ort, reference
 
 import linnet as runtime
+from contrib import DOMAIN, compare, normal
+from one_node import check, linnet, ort, reference
 
 ACTIVATIONS: dict[str, list[float]] = {
     "": [],

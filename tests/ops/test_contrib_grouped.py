@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from contrib import DOMAIN, compare, i32, normal
-from one_node import check, linnet, model_of, ort
 
 import linnet as runtime
+from contrib import DOMAIN, compare, i32, normal
+from one_node import check, linnet, model_of, ort
 
 B, S, H, K, D = 2, 5, 4, 2, 16
 

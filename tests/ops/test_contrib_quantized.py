@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from contrib import DOMAIN, compare, normal
-from one_node import check, linnet, reference
 from onnx import TensorProto, helper
 
 import linnet as runtime
+from contrib import DOMAIN, compare, normal
+from one_node import check, linnet, reference
 
 BYTES = [np.uint8, np.int8]
 CLOSE = 0.02
@@ -54,7 +54,13 @@ def parameters(kind: Any, scale: float, value: int, given: bool = True) -> list[
 def test_add_and_multiply(op: str, kind: Any, shapes: tuple[Any, Any], zeros: bool) -> None:
     rng = np.random.default_rng(1)
     a, b = (integers(rng, kind, *s) for s in shapes)
-    inputs = [a, *parameters(kind, 0.0317, 5, zeros), b, *parameters(kind, 0.0523, -9, zeros), *parameters(kind, 0.0711, 3)]
+    inputs = [
+        a,
+        *parameters(kind, 0.0317, 5, zeros),
+        b,
+        *parameters(kind, 0.0523, -9, zeros),
+        *parameters(kind, 0.0711, 3),
+    ]
     if zeros:
         compare(op, *inputs, off_by_one=CLOSE)
         compare(op, *inputs, off_by_one=CLOSE, constants=(1, 2, 4, 5, 6, 7))
@@ -104,7 +110,14 @@ def test_softmax(kind: Any, opset: int, axis: int) -> None:
 def test_where(kind: Any) -> None:
     rng = np.random.default_rng(4)
     condition, x, y = rng.random((3, 5)) < 0.5, integers(rng, kind, 3, 5), integers(rng, kind, 5)
-    inputs = [condition, x, *parameters(kind, 0.0317, 5), y, *parameters(kind, 0.0523, -9), *parameters(kind, 0.0711, 3)]
+    inputs = [
+        condition,
+        x,
+        *parameters(kind, 0.0317, 5),
+        y,
+        *parameters(kind, 0.0523, -9),
+        *parameters(kind, 0.0711, 3),
+    ]
     compare("QLinearWhere", *inputs, off_by_one=CLOSE)
 
 
@@ -121,7 +134,10 @@ def test_concat(kind: Any, axis: int, equal: bool, constant: bool) -> None:
     for i, size in enumerate((2, 1, 4)):
         shape = [3, 4, 5]
         shape[axis] = size
-        inputs += [integers(rng, kind, *shape), *parameters(kind, *((0.0517, 3) if equal else (0.0213 + 0.0197 * i, i)))]
+        inputs += [
+            integers(rng, kind, *shape),
+            *parameters(kind, *((0.0517, 3) if equal else (0.0213 + 0.0197 * i, i))),
+        ]
     constants = tuple(i for i in range(len(inputs)) if i < 2 or i % 3 != 2) if constant else ()
     compare("QLinearConcat", *inputs, axis=axis, off_by_one=CLOSE, constants=constants)
 

@@ -7,7 +7,7 @@ rows in turns in one process, other rows in each run; outputs are compared first
   boosted      depth 6, a value a leaf, missing values go either way, as gradient boosting has it; 1 output
   boosted3     depth 8, 3 classes, a tree for each in turn, softmax
   forest3      depth 10, 3 classes, a leaf holds the share of each
-  deep         a regressor's trees, grown until a leaf has one sample of 2,000
+  deep         a regressor's trees, grown until a leaf has one sample of 1,000
   ensemble     `boosted` with depth 8 as TreeEnsemble (opset 5)
   doubles      `boosted` in float64
 """
@@ -52,7 +52,7 @@ SHAPES = {
     "boosted": Shape("TreeEnsembleRegressor", 6, 30, 8192, least=16),
     "boosted3": Shape("TreeEnsembleClassifier", 8, 50, 16384, classes=3, least=16),
     "forest3": Shape("TreeEnsembleClassifier", 10, 50, 8192, classes=3, shares=True),
-    "deep": Shape("TreeEnsembleRegressor", 99, 100, 2000),
+    "deep": Shape("TreeEnsembleRegressor", 99, 100, 1000),
     "ensemble": Shape("TreeEnsemble", 8, 50, 8192, least=16),
     "doubles": Shape("TreeEnsembleRegressor", 6, 30, 8192, least=16, dtype=np.float64),
 }

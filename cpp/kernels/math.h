@@ -197,8 +197,8 @@ LINNET_INLINE f32 atan(f32 x) {
 // exp(x) / 2 and no overflow before that has one.
 LINNET_INLINE f32 half_exp(f32 x) {
     f32 n, biased;
-    const f32 e = exp_parts(min(splat(90.0f), x), n, biased);
-    return e * from_bits((bits(biased) - splat_i(2)) << 23) * splat(2.0f);
+    const f32 e = exp_parts<127 - 2>(min(splat(90.0f), x), n, biased);
+    return e * from_bits(bits(biased) << 23) * splat(2.0f);
 }
 LINNET_INLINE f32 sinh(f32 x) {
     const f32 a = abs(x), s = x * x, e = half_exp(a);

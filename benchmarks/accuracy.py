@@ -195,7 +195,7 @@ CASES = [
          unit="2^-24 of 1 + max - x", double=8),
     Case("LayerNormalization", _layer_norm, 4, kind="rows", low=-8, high=8, scale=lambda x, g: np.abs(g) * 4,
          unit="2^-24 of 4 abs(gain)"),
-    Case("RMSNormalization", _rms_norm, 6, kind="rows", low=-8, high=8),
+    Case("RMSNormalization", _rms_norm, 6, kind="rows", low=-8, high=8, double=6),
     _reduction("ReduceSum", lambda x: x.sum(-1, keepdims=True), 4, _sum_of(np.abs), OF_SUM),
     _reduction("ReduceMean", lambda x: x.mean(-1, keepdims=True), 4, lambda x: np.abs(x).mean(-1, keepdims=True),
                "2^-24 of the mean of magnitudes"),

@@ -143,8 +143,10 @@ def _sum_of(function: Callable[[Array], Array]) -> Callable[..., Array]:
     return lambda x, *_: function(x).sum(-1, keepdims=True)
 
 
-def _reduction(op: str, exact: Callable[..., Any], bound: float, scale: Any = None, unit: str = "ULP") -> Case:
-    return Case(op, exact, bound, kind="rows", axes=True, scale=scale, unit=unit, low=-8, high=8)
+def _reduction(
+    op: str, exact: Callable[..., Any], bound: float, scale: Any = None, unit: str = "ULP", double: float = 4
+) -> Case:
+    return Case(op, exact, bound, kind="rows", axes=True, scale=scale, unit=unit, low=-8, high=8, double=double)
 
 
 SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
@@ -193,7 +195,7 @@ CASES = [
          unit="2^-24 of 1 + max - x", double=8),
     Case("LayerNormalization", _layer_norm, 4, kind="rows", low=-8, high=8, scale=lambda x, g: np.abs(g) * 4,
          unit="2^-24 of 4 abs(gain)"),
-    Case("RMSNormalization", _rms_norm, 6, kind="rows", low=-8, high=8),
+    Case("RMSNormalization", _rms_norm, 6, kind="rows", low=-8, high=8, double=6),
     _reduction("ReduceSum", lambda x: x.sum(-1, keepdims=True), 4, _sum_of(np.abs), OF_SUM),
     _reduction("ReduceMean", lambda x: x.mean(-1, keepdims=True), 4, lambda x: np.abs(x).mean(-1, keepdims=True),
                "2^-24 of the mean of magnitudes"),
@@ -201,7 +203,7 @@ CASES = [
     _reduction("ReduceMin", lambda x: x.min(-1, keepdims=True), 0),
     _reduction("ReduceL1", lambda x: np.abs(x).sum(-1, keepdims=True), 4),
     _reduction("ReduceL2", lambda x: np.sqrt((x * x).sum(-1, keepdims=True)), 4),
-    _reduction("ReduceSumSquare", lambda x: (x * x).sum(-1, keepdims=True), 4),
+    _reduction("ReduceSumSquare", lambda x: (x * x).sum(-1, keepdims=True), 4, double=8),
     _reduction("ReduceLogSumExp", _log_sum_exp, 4),
 ]  # fmt: skip
 

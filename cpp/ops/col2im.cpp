@@ -46,6 +46,7 @@ void infer_col2im(InferContext& ctx) {
     require(!data.ranked || data.rank() == 3, "the input must have rank 3, not ", data.rank());
     if (!image) return ctx.output_unranked(0, data.dtype);
     const size_t axes = image->values.size();
+    require(axes > 0, "image_shape is empty");
     const Windows windows = windows_of(ctx.attributes, axes);
     Shape shape{data.ranked ? data.shape[0] : kUnknownDim, kUnknownDim};
     for (int64_t size : image->values) {
@@ -72,6 +73,20 @@ void infer_col2im(InferContext& ctx) {
     ctx.output(0, data.dtype, shape);
 }
 
+// into[i * step] += from[i]: a tap's places along the last axis.
+[[gnu::optimize("O3")]] void add_floats(int64_t count, float* into, int64_t step, const float* from) {
+    if (step == 1)
+        for (int64_t i = 0; i < count; ++i) into[i] += from[i];
+    else
+        for (int64_t i = 0; i < count; ++i) into[i * step] += from[i];
+}
+
+void add_run(DType dtype, Combine add, int64_t count, void* into, int64_t step, const void* from) {
+    if (dtype == DType::f32) return add_floats(count, static_cast<float*>(into), step, static_cast<const float*>(from));
+    if (step == 1) return add(count, into, from);
+    for (int64_t i = 0; i < count; ++i) add(1, element(into, dtype, i * step), element(from, dtype, i));
+}
+
 void run_col2im(RunContext& ctx) {
     const Tensor& x = ctx.input(0);
     Tensor& y = ctx.output(0);
@@ -83,25 +98,33 @@ void run_col2im(RunContext& ctx) {
     const Combine add = combine_of("add", x.dtype);
     const int64_t taps = element_count(block), places = element_count(counts), pixels = element_count(image);
     const Shape strides = strides_of(image);
+    const size_t last = image.size() - 1;
+    const int64_t run = counts[last], step = windows.strides[last];
     // One task a sample and channel: tap by tap, so the order of the sums is fixed.
     parallel_for(ctx.parallel(), y.shape[0] * y.shape[1], [&](int64_t plane) {
         void* target = element(y.data, x.dtype, plane * pixels);
-        for (int64_t tap = 0; tap < taps; ++tap)
-            for (int64_t place = 0; place < places; ++place) {
-                int64_t tap_rest = tap, place_rest = place, at = 0;
+        for (int64_t tap = 0; tap < taps; ++tap) {
+            Shape first = image;  // the pixel of place 0 along each axis
+            int64_t tap_rest = tap;
+            for (size_t i = image.size(); i-- > 0; tap_rest /= block[i])
+                first[i] = tap_rest % block[i] * windows.dilations[i] - windows.begins[i];
+            // The places of a run whose pixels are inside.
+            const int64_t begin = first[last] < 0 ? (step - 1 - first[last]) / step : 0;
+            const int64_t end = std::min(run, (image[last] - first[last] + step - 1) / step);
+            if (first[last] >= image[last] || begin >= end) continue;
+            for (int64_t row = 0; row * run < places; ++row) {
+                int64_t rest = row, at = first[last] + begin * step;
                 bool inside = true;
-                for (size_t i = image.size(); i-- > 0 && inside;) {
-                    const int64_t pixel = place_rest % counts[i] * windows.strides[i] +
-                                          tap_rest % block[i] * windows.dilations[i] - windows.begins[i];
+                for (size_t i = last; i-- > 0 && inside; rest /= counts[i]) {
+                    const int64_t pixel = rest % counts[i] * windows.strides[i] + first[i];
                     inside = pixel >= 0 && pixel < image[i];
                     at += pixel * strides[i];
-                    place_rest /= counts[i];
-                    tap_rest /= block[i];
                 }
                 if (inside)
-                    add(1, element(target, x.dtype, at),
-                        element(x.data, x.dtype, (plane * taps + tap) * places + place));
+                    add_run(x.dtype, add, end - begin, element(target, x.dtype, at), step,
+                            element(x.data, x.dtype, (plane * taps + tap) * places + row * run + begin));
             }
+        }
     });
 }
 

@@ -184,32 +184,47 @@ void infer_affine_grid(InferContext& ctx) {
     ctx.output(0, theta.dtype, out);
 }
 
+// y[i][r] = scale[r] * x[i] + base[r] for two or three axes.
+template <int axes>
+[[gnu::optimize("O3")]] void affine_row(int64_t n, const float* x, const float* scale, const float* base, float* y) {
+    for (int64_t i = 0; i < n; ++i)
+        for (int r = 0; r < axes; ++r) y[i * axes + r] = scale[r] * x[i] + base[r];
+}
+
 void run_affine_grid(RunContext& ctx) {
     const Tensor& theta = ctx.input(0);
     Tensor& y = ctx.output(0);
+    if (y.count() == 0) return;
     const bool align = ctx.attributes.i("align_corners", 0) != 0;
-    const int64_t axes = y.shape.back(), places = product(y.shape, 1, y.shape.size() - 1);
-    if (theta.rank() != 3 || theta.shape[0] != y.shape[0] || theta.shape[1] != axes || theta.shape[2] != axes + 1)
+    const int64_t axes = y.shape.back(), columns = axes + 1;
+    if (theta.rank() != 3 || theta.shape[0] != y.shape[0] || theta.shape[1] != axes || theta.shape[2] != columns)
         fail(ErrorKind::invalid_argument, "theta has shape ", shape_text(theta.shape));
-    parallel_ranges(ctx.parallel(), y.shape[0] * places, 4096, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-            float at[4] = {0, 0, 0, 1};  // last axis first, then 1
-            int64_t rest = i % places;
-            for (int64_t a = 0; a < axes; ++a) {
-                const int64_t length = y.shape[static_cast<size_t>(axes - a)];
-                const auto place = static_cast<float>(rest % length), size = static_cast<float>(length);
-                rest /= length;
-                at[a] = align ? (length > 1 ? -1 + 2 * place / (size - 1) : 0.0f) : (2 * place + 1) / size - 1;
-            }
-            at[axes] = 1;
-            const float* m = theta.as<float>() + i / places * axes * (axes + 1);
-            for (int64_t r = 0; r < axes; ++r) {
-                float sum = 0;
-                for (int64_t c = 0; c <= axes; ++c) sum += m[r * (axes + 1) + c] * at[c];
-                y.as<float>()[i * axes + r] = sum;
-            }
+    std::vector<float> at[kMostAxes];  // the coordinates along each axis, the last axis first
+    for (int64_t a = 0; a < axes; ++a) {
+        const int64_t length = y.shape[static_cast<size_t>(axes - a)];
+        const auto size = static_cast<float>(length);
+        for (int64_t i = 0; i < length; ++i) {
+            const auto place = static_cast<float>(i);
+            at[a].push_back(align ? (length > 1 ? -1 + 2 * place / (size - 1) : 0.0f) : (2 * place + 1) / size - 1);
         }
-    });
+    }
+    const auto width = static_cast<int64_t>(at[0].size()), height = static_cast<int64_t>(at[1].size());
+    const int64_t rows = product(y.shape, 1, y.shape.size() - 2);  // of one image
+    parallel_ranges(
+        ctx.parallel(), y.shape[0] * rows, std::max<int64_t>(1, 4096 / width), [&](int64_t begin, int64_t end) {
+            for (int64_t row = begin; row < end; ++row) {
+                const float* m = theta.as<float>() + row / rows * axes * columns;
+                const auto h = static_cast<size_t>(row % height), d = static_cast<size_t>(row % rows / height);
+                float scale[kMostAxes], base[kMostAxes];
+                for (int64_t r = 0; r < axes; ++r, m += columns) {
+                    scale[r] = m[0];
+                    base[r] = m[1] * at[1][h] + (axes == 3 ? m[2] * at[2][d] : 0.0f) + m[axes];
+                }
+                float* to = y.as<float>() + row * width * axes;
+                if (axes == 2) affine_row<2>(width, at[0].data(), scale, base, to);
+                else affine_row<3>(width, at[0].data(), scale, base, to);
+            }
+        });
 }
 
 }  // namespace

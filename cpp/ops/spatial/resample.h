@@ -11,6 +11,7 @@ struct AxisTable {
     int64_t axis = 0, in = 0, out = 0, taps = 1;
     std::vector<int64_t> index;  // [out][taps], within the input; -1: outside, the extrapolation value
     std::vector<float> weight;   // [out][taps]
+    bool outside = false;        // some index is -1
     bool is_identity() const;
     bool is_gather() const { return taps == 1; }  // weights are 1
 };

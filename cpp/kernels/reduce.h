@@ -44,12 +44,8 @@ LINNET_INLINE float reduce_loop(size_t n, In in) {
         acc[0] = reduce_join<R>(reduce_join<R>(acc[0], acc[1]), reduce_join<R>(acc[2], acc[3]));
         total = reduce_join<R>(total, acc[0]);
     }
-    return fold(total, [](float a, float b) {
-        if constexpr (R == Reduce::max) return a != a ? a : b != b ? b : a > b ? a : b;
-        if constexpr (R == Reduce::min) return a != a ? a : b != b ? b : a < b ? a : b;
-        if constexpr (R == Reduce::prod) return a * b;
-        return a + b;
-    });
+    return fold(
+        total, LINNET_LAMBDA_2(a, b) { return reduce_join<R>(a, b); });
 }
 
 // v, but `start` in the lanes from n on.
@@ -65,7 +61,13 @@ template <Reduce R>
 static __attribute__((noinline)) float reduce_row(size_t n, const float* x) noexcept {
     return reduce_loop<R>(
         n, [&](size_t i, size_t left) __attribute__((always_inline)) {
-            return cut(reduce_in<R>(load_some(x + i, left)), left, reduce_start<R>());
+            if (left >= (size_t)lanes) return reduce_in<R>(load(x + i));
+            if constexpr (R == Reduce::max || R == Reduce::min) {  // an element may count twice
+                if (i + left >= (size_t)lanes) return load(x + (i + left) - lanes);
+            }
+            const f32 v = reduce_in<R>(load_n(x + i, left));
+            if constexpr (R == Reduce::sum || R == Reduce::sum_abs || R == Reduce::sum_square) return v;  // and zeros
+            return cut(v, left, reduce_start<R>());
         });
 }
 

@@ -60,7 +60,8 @@ struct State16 {
 static __attribute__((noinline)) void round_state(size_t hidden, const float* h, State16& out) noexcept {
     f32 most = splat(0.0f);
     for (size_t k = 0; k < hidden; k += lanes) most = max(abs(load_some(h + k, hidden - k)), most);
-    const float largest = fold(most, [](float a, float b) { return a > b ? a : b; });
+    const float largest = fold(
+        most, LINNET_LAMBDA_2(a, b) { return max(a, b); });
     out.step = largest / 32767;
     // Nothing but zeros, or almost: any step will do.
     const float steps = largest > 1e-30f ? 32767 / largest : 0.0f;

@@ -174,17 +174,22 @@ LINNET_INLINE bool any(i32 mask) {
     return all != 0;
 }
 
-// Folds the lanes in halves: a fixed order.
-template <class F>
+// v with its lanes turned by Step: a shuffle.
+template <int Step, int N, int... I>
+struct Turn : Turn<Step, N - 1, N - 1, I...> {};
+template <int Step, int... I>
+struct Turn<Step, 0, I...> {
+    LINNET_MEMBER static f32 of(f32 v) { return f32{v[(I + Step) % lanes]...}; }
+};
+// Folds the lanes in halves: a fixed order. f joins vectors.
+template <int Half = lanes / 2, class F>
 LINNET_INLINE float fold(f32 v, F f) {
-    float t[lanes];
-    store(t, v);
-    for (int half = lanes / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) t[i] = f(t[i], t[i + half]);
-    return t[0];
+    if constexpr (Half == 0) return v[0];
+    else return fold<Half / 2>(f(v, Turn<Half, lanes>::of(v)), f);
 }
 LINNET_INLINE float sum(f32 v) {
-    return fold(v, [](float a, float b) { return a + b; });
+    return fold(
+        v, LINNET_LAMBDA_2(a, b) { return a + b; });
 }
 
 #ifdef LINNET_SOFT_F16

@@ -1,6 +1,7 @@
 // Col2Im (18): sums columns of blocks back into an image of any number of spatial axes.
 #include <algorithm>
 
+#include "kernels/kernels.h"
 #include "ops/shared/combine.h"
 #include "ops/shared/copy.h"
 #include "ops/shared/facts.h"
@@ -73,16 +74,16 @@ void infer_col2im(InferContext& ctx) {
     ctx.output(0, data.dtype, shape);
 }
 
-// into[i * step] += from[i]: a tap's places along the last axis.
-[[gnu::optimize("O3")]] void add_floats(int64_t count, float* into, int64_t step, const float* from) {
-    if (step == 1)
-        for (int64_t i = 0; i < count; ++i) into[i] += from[i];
-    else
-        for (int64_t i = 0; i < count; ++i) into[i * step] += from[i];
-}
-
-void add_run(DType dtype, Combine add, int64_t count, void* into, int64_t step, const void* from) {
-    if (dtype == DType::f32) return add_floats(count, static_cast<float*>(into), step, static_cast<const float*>(from));
+// Adds a tap's places along the last axis to pixels `step` apart.
+void add_run(DType dtype, Combine add, int64_t count, char* into, int64_t step, const char* from) {
+    if (dtype == DType::f32) {
+        auto* y = reinterpret_cast<float*>(into);
+        const auto* x = reinterpret_cast<const float*>(from);
+        if (step == 1)
+            return kernels::kernels().binary_f32(kernels::Binary::add, static_cast<size_t>(count), y, 1, x, 1, y);
+        for (int64_t i = 0; i < count; ++i) y[i * step] += x[i];
+        return;
+    }
     if (step == 1) return add(count, into, from);
     for (int64_t i = 0; i < count; ++i) add(1, element(into, dtype, i * step), element(from, dtype, i));
 }
@@ -100,9 +101,10 @@ void run_col2im(RunContext& ctx) {
     const Shape strides = strides_of(image);
     const size_t last = image.size() - 1;
     const int64_t run = counts[last], step = windows.strides[last];
+    const auto bytes = static_cast<int64_t>(dtype_size(x.dtype));
     // One task a sample and channel: tap by tap, so the order of the sums is fixed.
     parallel_for(ctx.parallel(), y.shape[0] * y.shape[1], [&](int64_t plane) {
-        void* target = element(y.data, x.dtype, plane * pixels);
+        char* target = static_cast<char*>(y.data) + plane * pixels * bytes;
         for (int64_t tap = 0; tap < taps; ++tap) {
             Shape first = image;  // the pixel of place 0 along each axis
             int64_t tap_rest = tap;
@@ -112,6 +114,7 @@ void run_col2im(RunContext& ctx) {
             const int64_t begin = first[last] < 0 ? (step - 1 - first[last]) / step : 0;
             const int64_t end = std::min(run, (image[last] - first[last] + step - 1) / step);
             if (first[last] >= image[last] || begin >= end) continue;
+            const char* source = static_cast<const char*>(x.data) + (plane * taps + tap) * places * bytes;
             for (int64_t row = 0; row * run < places; ++row) {
                 int64_t rest = row, at = first[last] + begin * step;
                 bool inside = true;
@@ -121,8 +124,7 @@ void run_col2im(RunContext& ctx) {
                     at += pixel * strides[i];
                 }
                 if (inside)
-                    add_run(x.dtype, add, end - begin, element(target, x.dtype, at), step,
-                            element(x.data, x.dtype, (plane * taps + tap) * places + row * run + begin));
+                    add_run(x.dtype, add, end - begin, target + at * bytes, step, source + (row * run + begin) * bytes);
             }
         }
     });

@@ -17,14 +17,6 @@ using Axes = SmallVector<Axis, 6>;
 
 constexpr int64_t kGrainBytes = 64 << 10;  // less is not worth a thread
 
-// Every second element, to neighbours.
-template <class T>
-[[gnu::optimize("O3")]] void copy_every_second(int64_t count, const char* src, char* dst) {
-    const T* from = reinterpret_cast<const T*>(src);
-    T* to = reinterpret_cast<T*>(dst);
-    for (int64_t c = 0; c < count; ++c) to[c] = from[2 * c];
-}
-
 template <size_t bytes>
 void copy_elements_of(const Axis& rows, const Axis& cols, const char* src, char* dst) {
     constexpr auto size = static_cast<int64_t>(bytes);
@@ -36,12 +28,6 @@ void copy_elements_of(const Axis& rows, const Axis& cols, const char* src, char*
             std::memcpy(value, from, bytes);
             for (int64_t c = 0; c < cols.size; ++c) std::memcpy(to + c * size, value, bytes);
             continue;
-        }
-        if constexpr (bytes == 4) {
-            if (cols.src == 2 * size && cols.dst == size) {
-                copy_every_second<uint32_t>(cols.size, from, to);
-                continue;
-            }
         }
         for (int64_t c = 0; c < cols.size; ++c) std::memcpy(to + c * cols.dst, from + c * cols.src, bytes);
     }

@@ -255,7 +255,9 @@ void gather(const std::vector<AxisTable>& tables, float extrapolation, const Par
     for (const AxisTable& t : tables)
         if (static_cast<size_t>(t.axis) < axis) along[static_cast<size_t>(t.axis)] = &t;
     const int64_t row_elements = last.out * inner;
-    const size_t bytes = dtype_size(x.dtype);
+    const auto bytes = static_cast<int64_t>(dtype_size(x.dtype));
+    const char* source = static_cast<const char*>(x.data);
+    char* target = static_cast<char*>(y.data);
     const Pick picks = inner == 1 && !last.outside ? pick_of(x.dtype) : nullptr;
     const int64_t times = picks ? repeats_of(last) : 0;
     parallel_ranges(parallel, rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, row_elements)),
@@ -274,24 +276,24 @@ void gather(const std::vector<AxisTable>& tables, float extrapolation, const Par
                                 base = from < 0 || base < 0 ? -1 : base + from * strides[a];
                             }
                             for (size_t a = axis; a-- > 0 && ++at[a] == y.shape[a];) at[a] = 0;
-                            void* to = element(y.data, y.dtype, row * row_elements);
+                            char* to = target + row * row_elements * bytes;
                             if (base == before && base >= 0) {  // an enlarged row
-                                copy_run(y.dtype, row_elements, element(y.data, y.dtype, (row - 1) * row_elements), to);
+                                copy_run(y.dtype, row_elements, to - row_elements * bytes, to);
                                 continue;
                             }
                             before = base;
                             if (picks && base >= 0) {
-                                picks(element(x.data, x.dtype, base), last.index.data(), last.out, times, to);
+                                picks(source + base * bytes, last.index.data(), last.out, times, to);
                                 continue;
                             }
                             for (int64_t o = 0; o < last.out; ++o) {
                                 const int64_t from = last.index[static_cast<size_t>(o)];
-                                void* place = element(to, y.dtype, o * inner);
+                                char* place = to + o * inner * bytes;
                                 if (base >= 0 && from >= 0)
-                                    copy_run(x.dtype, inner, element(x.data, x.dtype, base + from * inner), place);
+                                    copy_run(x.dtype, inner, source + (base + from * inner) * bytes, place);
                                 else
                                     for (int64_t i = 0; i < inner && plain; ++i)
-                                        std::memcpy(element(place, y.dtype, i), outside, bytes);
+                                        std::memcpy(place + i * bytes, outside, static_cast<size_t>(bytes));
                             }
                         }
                     });

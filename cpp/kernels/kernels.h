@@ -325,6 +325,18 @@ struct PoolF32 {
     bool count_include_pad = false;
 };
 
+// Rows of x mixed: y[p, c] is the sum over taps t of weights[p, t] * x[offsets[p, t] + c], or the largest of these
+// products, of the taps whose offset is not negative; without any 0, or -inf. `accumulate`: joined with what y holds.
+struct BlendF32 {
+    size_t pixels = 0, taps = 0, channels = 0;
+    const float* x = nullptr;
+    const int64_t* offsets = nullptr;  // [pixels][taps]
+    const float* weights = nullptr;    // [pixels][taps]
+    float* y = nullptr;                // [pixels][y_stride]
+    ptrdiff_t y_stride = 0;
+    bool largest = false, accumulate = false;
+};
+
 struct Kernels {
     const char* isa;
     size_t lanes;      // floats in a vector
@@ -399,6 +411,8 @@ struct Kernels {
     void (*avg_pool_f32)(const PoolF32&, size_t begin, size_t end) noexcept;
     void (*max_pool_bytes)(const PoolBytes&, size_t begin, size_t end) noexcept;
     void (*avg_pool_bytes)(const PoolBytes&, size_t begin, size_t end) noexcept;
+
+    void (*blend_f32)(const BlendF32&) noexcept;
 
     // Packs element (gate, unit, k) at r[(gate * hidden + unit) * hidden + k]: recurrent_units * gates * hidden floats
     // a block. recurrent_units is gemm_cols.

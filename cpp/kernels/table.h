@@ -81,6 +81,7 @@ constexpr Kernels table = {
     LINNET_ENTRY(avg_pool_f32),
     LINNET_ENTRY(max_pool_bytes),
     LINNET_ENTRY(avg_pool_bytes),
+    LINNET_ENTRY(blend_f32),
     LINNET_ENTRY(pack_recurrent_f32),
     LINNET_ENTRY(pack_recurrent_s8_size),
     LINNET_ENTRY(pack_recurrent_s8),

@@ -13,6 +13,7 @@ struct AxisTable {
     std::vector<int64_t> index;  // [out][taps], within the input; -1: outside, the extrapolation value
     std::vector<float> weight;   // [out][taps]
     HeldMemory memory;           // of both
+    bool outside = false;        // some index is -1
     bool is_identity() const;
     bool is_gather() const { return taps == 1; }  // weights are 1
 };

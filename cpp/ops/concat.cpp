@@ -49,6 +49,7 @@ void infer_concat(InferContext& ctx) {
 
 void run_concat(RunContext& ctx) {
     Tensor& y = ctx.output(0);
+    if (y.count() == 0) return;
     const auto axis = static_cast<size_t>(axis_of(ctx.attributes, 1, y.rank()));
     const int64_t outer = product(y.shape, 0, axis), inner = product(y.shape, axis + 1, y.shape.size());
     const int64_t step = y.shape[axis] * inner;

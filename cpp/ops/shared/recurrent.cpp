@@ -183,7 +183,7 @@ void pack_direction(const Recurrent& r, const float* w, float* to_w, const float
         else if (to_r) pack_gates(s, stage.gates, s.hidden, rw, to_r);
         const int64_t rows = stage.gates * s.hidden, columns = stage.gates * s.blocks * s.unit;
         if (w) w += rows * s.input;
-        rw += rows * s.hidden;
+        if (rw) rw += rows * s.hidden;
         if (to_w) to_w += columns * s.input;
         if (to_r) to_r += columns * s.hidden;
     }

@@ -238,8 +238,9 @@ void run_blocks(const Job& job, const Parallel& parallel) {
     const int64_t parts = plan.in_parts() ? std::min(plan.parts, tasks) : tasks;
     parallel_for(parallel, parts, [&](int64_t part) {
         Block block;
-        block.rows = reinterpret_cast<uint8_t*>(job.ctx.scratch() + plan.rows_at) + part * plan.rows_slot;
-        block.sums = reinterpret_cast<int32_t*>(job.ctx.scratch() + plan.sums_at) + part * plan.sums_slot;
+        std::byte* scratch = job.ctx.scratch();
+        if (plan.runs) block.rows = reinterpret_cast<uint8_t*>(scratch + plan.rows_at) + part * plan.rows_slot;
+        if (plan.sums) block.sums = reinterpret_cast<int32_t*>(scratch + plan.sums_at) + part * plan.sums_slot;
         for (int64_t task = tasks * part / parts; task < tasks * (part + 1) / parts; ++task) {
             block.panel_begin = task % splits * plan.panel_block;
             block.panel_end = std::min(plan.panels(), block.panel_begin + plan.panel_block);

@@ -11,8 +11,8 @@ LINNET_INLINE f32 binary(f32 a, f32 b) {
     if constexpr (B == Binary::sub) return a - b;
     if constexpr (B == Binary::mul) return a * b;
     if constexpr (B == Binary::div) return a / b;
-    if constexpr (B == Binary::min) return select(is_nan(a), a, min(a, b));
-    if constexpr (B == Binary::max) return select(is_nan(a), a, max(a, b));
+    if constexpr (B == Binary::min) return min_or_nan(a, b);
+    if constexpr (B == Binary::max) return max_or_nan(a, b);
     if constexpr (B == Binary::prelu) return select(less(a, splat(0.0f)), a * b, a);
     float x[lanes], y[lanes];
     store(x, a);

@@ -2,6 +2,7 @@
 // double; integers wrap around.
 #include <type_traits>
 
+#include "kernels/kernels.h"
 #include "ops/shared/facts.h"
 #include "ops/shared/numbers.h"
 #include "ops/shared/rows.h"
@@ -27,7 +28,7 @@ struct Walk {
     bool product, exclusive;
 };
 
-constexpr int64_t kColumns = 32, kRows = 8;
+constexpr int64_t kColumns = 64, kRows = 8;
 
 // Columns next to each other, or several rows at once, so that their sums do not wait for one another. Fixed: the
 // number of columns, so that the loops over them are unrolled; 0: it is `count`.
@@ -64,6 +65,13 @@ void cumulate(const Parallel& parallel, const AxisView& view, Walk walk, bool re
                         for (int64_t task = begin; task < end; ++task) {
                             const int64_t c = task % parts * most, count = std::min(most, across - c);
                             const int64_t at = task / parts * view.n * view.inner + c * walk.apart + start;
+                            if constexpr (std::is_same_v<T, float>)
+                                if (!rows && !walk.product) {
+                                    kernels::kernels().running_sums_f32(static_cast<size_t>(walk.n),
+                                                                        static_cast<size_t>(count), x + at, walk.step,
+                                                                        walk.exclusive, y + at);
+                                    continue;
+                                }
                             if (count < most) scan<T, 0, false>(walk, count, x + at, y + at);
                             else if (rows) scan<T, kRows, false>(walk, count, x + at, y + at);
                             else scan<T, kColumns, true>(walk, count, x + at, y + at);

@@ -104,20 +104,23 @@ std::vector<int64_t> rows_of(const RunContext& ctx, const Sizes& s) {
 
 // Halves of a head that lie apart, a block of pairs at a time.
 template <class T>
-void rotate_halves(int64_t half, const T* __restrict cos, const T* __restrict sin, const T* __restrict x,
-                   T* __restrict y) {
+void rotate_halves(int64_t half, const T* cos, const T* sin, const T* x, T* y) {
     constexpr int64_t kBlock = 8;
-    const T* const high = x + half;
-    T* const y_high = y + half;
-    const auto pair = [&](int64_t i) {
-        const T a = x[i], b = high[i];
-        y[i] = cos[i] * a - sin[i] * b;
-        y_high[i] = sin[i] * a + cos[i] * b;
-    };
     int64_t i = 0;
-    for (; i + kBlock <= half; i += kBlock)
-        for (int64_t j = 0; j < kBlock; ++j) pair(i + j);
-    for (; i < half; ++i) pair(i);
+    for (; i + kBlock <= half; i += kBlock) {
+        T low[kBlock], high[kBlock];
+        for (int64_t j = 0; j < kBlock; ++j) {
+            low[j] = cos[i + j] * x[i + j] - sin[i + j] * x[half + i + j];
+            high[j] = sin[i + j] * x[i + j] + cos[i + j] * x[half + i + j];
+        }
+        std::copy_n(low, kBlock, y + i);
+        std::copy_n(high, kBlock, y + half + i);
+    }
+    for (; i < half; ++i) {
+        const T a = x[i], b = x[half + i];
+        y[i] = cos[i] * a - sin[i] * b;
+        y[half + i] = sin[i] * a + cos[i] * b;
+    }
 }
 
 template <class T>

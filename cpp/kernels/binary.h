@@ -115,6 +115,11 @@ static __attribute__((noinline)) void where_loop(size_t n, const uint8_t* c, con
         }
     for (; i < n; ++i) y[i] = c[i] ? a[i] : b[i];
 }
+// Repeats the first `size` bytes in `bytes` ones, a power of two each.
+static __attribute__((noinline)) void spread(void* to, const void* from, size_t size, size_t bytes) noexcept {
+    __builtin_memcpy(to, from, size);
+    for (; size < bytes; size *= 2) __builtin_memcpy((char*)to + size, to, size);
+}
 // Operands that stand still are spread over a block.
 template <class T>
 LINNET_INLINE void where_typed(size_t n, const uint8_t* c, size_t sc, const T* a, size_t sa, const T* b, size_t sb,
@@ -124,7 +129,9 @@ LINNET_INLINE void where_typed(size_t n, const uint8_t* c, size_t sc, const T* a
     constexpr size_t block = 64;
     uint8_t c_block[block];
     T a_block[block], b_block[block];
-    for (size_t i = 0; i < block; ++i) c_block[i] = *c, a_block[i] = *a, b_block[i] = *b;
+    spread(c_block, c, 1, sizeof c_block);
+    spread(a_block, a, sizeof(T), sizeof a_block);
+    spread(b_block, b, sizeof(T), sizeof b_block);
     for (size_t i = 0; i < n; i += block)
         where_loop(n - i < block ? n - i : block, sc ? c + i : c_block, sa ? a + i : a_block, sb ? b + i : b_block,
                    y + i);

@@ -44,7 +44,7 @@ static __attribute__((noinline)) void plain_tile(const PlainTile<T>& t) noexcept
     if (t.adds) {
         if (!whole)
             for (size_t i = 0; i < t.rows; ++i)
-                for (size_t j = 0; j < t.cols; ++j) edge[i * 2 * width + j] = t.c[(ptrdiff_t)i * t.c_row + j];
+                __builtin_memcpy(edge + i * 2 * width, t.c + (ptrdiff_t)i * t.c_row, t.cols * sizeof(T));
         unroll<MR>(LINNET_LAMBDA(i) {
             sum[i][0] = load_vector<Vector>(out + i * out_row);
             sum[i][1] = load_vector<Vector>(out + i * out_row + width);
@@ -66,7 +66,7 @@ static __attribute__((noinline)) void plain_tile(const PlainTile<T>& t) noexcept
     });
     if (whole) return;
     for (size_t i = 0; i < t.rows; ++i)
-        for (size_t j = 0; j < t.cols; ++j) t.c[(ptrdiff_t)i * t.c_row + j] = edge[i * 2 * width + j];
+        __builtin_memcpy(t.c + (ptrdiff_t)i * t.c_row, edge + i * 2 * width, t.cols * sizeof(T));
 }
 
 template <class T>
@@ -81,9 +81,14 @@ static void gemm_plain(const GemmPlain<T>& g) noexcept {
             for (size_t i = 0; i < depth; ++i) {
                 const T* from = g.b + (ptrdiff_t)(k + i) * g.b_row + (ptrdiff_t)n * g.b_col;
                 T* to = panel + i * nr;
-                if (g.b_col == 1 && cols == nr) __builtin_memcpy(to, from, plain_row_bytes);
-                else
-                    for (size_t j = 0; j < nr; ++j) to[j] = j < cols ? from[(ptrdiff_t)j * g.b_col] : T{};
+                if (g.b_col == 1 && cols == nr) {
+                    __builtin_memcpy(to, from, plain_row_bytes);
+                    continue;
+                }
+                for (size_t j = 0; j < nr; ++j) {
+                    to[j] = j < cols ? from[(ptrdiff_t)j * g.b_col] : T{};
+                    __asm__ volatile("" ::: "memory");  // as vectors this would be long and no faster
+                }
             }
             PlainTile<T> t{
                 g.a + (ptrdiff_t)k * g.a_col, g.a_row, g.a_col, panel, depth, g.c + n, g.c_row, 0, cols, k > 0};

@@ -13,10 +13,10 @@ help:
 	@echo "make demo   build, read handwritten digits beside onnxruntime, compress and serve the reader, write a report"
 	@echo "make test   build and run the tests"
 	@echo "make lint   formatting, types and static checks"
-	@echo "make asan   the tests of what reads foreign bytes, under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make asan   the tests of what reads foreign bytes, under AddressSanitizer and UndefinedBehaviorSanitizer (clang)"
 	@echo "make tsan   the tests of the server's and the runtime's threads, under ThreadSanitizer"
 	@echo "make build  a developer's build in build/ (then: PYTHONPATH=python)"
-	@echo "make fuzz   run each fuzz target for SECONDS=60 seconds (needs clang, cmake, ninja)"
+	@echo "make fuzz   run each fuzz target for SECONDS=60 seconds, from what make asan compiles (clang)"
 	@echo "make clean  remove what the others made"
 
 $(BIN)/python:
@@ -56,27 +56,26 @@ lint: $(VENV)/.tests
 	else echo "The C++ formatting was not checked: other versions than clang-format 14 format differently"; fi
 
 # A package of its own in build/NAME, instrumented. The interpreter is not: the runtimes are loaded before it.
-# $(call instrumented,NAME,SANITIZERS)
+# $(call instrumented,NAME,SANITIZERS,COMPILER,CMAKE OPTIONS)
 define instrumented
 	$(BIN)/python -m pip install --quiet pybind11 cmake ninja
 	mkdir -p build/$(1) && tar -C python --exclude='*.so' --exclude=__pycache__ -c linnet | tar -C build/$(1) -x
-	PATH=$(CURDIR)/$(BIN):$$PATH cmake -G Ninja -B build/$(1) -DLINNET_SANITIZE=$(2) \
+	PATH=$(CURDIR)/$(BIN):$$PATH CXX=$(3) cmake -G Ninja -B build/$(1) -DLINNET_SANITIZE=$(2) \
 	  -DLINNET_PYTHON=ON -DLINNET_LIBRARY=OFF -DLINNET_TOOLS=OFF -DLINNET_MODULE_FOLDER=$(CURDIR)/build/$(1)/linnet \
-	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python . >/dev/null
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python $(4) . >/dev/null
 	$(BIN)/ninja -C build/$(1) --quiet _core
 endef
-runtime = $$(gcc -print-file-name=lib$(1).so)
 
 asan: $(VENV)/.tests
-	$(call instrumented,asan,address$(comma)undefined)
-	LD_PRELOAD="$(call runtime,asan) $(call runtime,ubsan)" UBSAN_OPTIONS=print_stacktrace=1 \
-	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=build/asan \
+	$(call instrumented,asan,address$(comma)undefined,clang++,-DLINNET_FUZZ=ON)
+	LD_PRELOAD="$$(clang++ -print-file-name=libclang_rt.asan-$$(uname -m).so) $$(clang++ -print-file-name=libstdc++.so.6)" \
+	  UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=build/asan \
 	  $(BIN)/python -m pytest tests/test_onnx_suite.py tests/onnx tests/test_bad_input.py tests/graph tests/passes \
-	  tests/ops tests/runtime tests/serve/test_codec_*.py tests/serve/test_scheduler.py -n 2
+	  tests/ops tests/runtime tests/hostile tests/serve/test_codec_*.py tests/serve/test_scheduler.py -n 2
 
 tsan: $(VENV)/.tests
-	$(call instrumented,tsan,thread)
-	LD_PRELOAD="$(call runtime,tsan)" TSAN_OPTIONS=halt_on_error=1 PYTHONPATH=build/tsan \
+	$(call instrumented,tsan,thread,g++)
+	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=halt_on_error=1 PYTHONPATH=build/tsan \
 	  $(BIN)/python -m pytest tests/serve/test_scheduler.py tests/python/test_threads.py
 
 build: $(BIN)/python
@@ -85,6 +84,7 @@ build: $(BIN)/python
 	$(BIN)/ninja -C build
 
 fuzz: $(VENV)/.tests
+	$(BIN)/python -m pip install --quiet cmake ninja
 	PYTHON=$(CURDIR)/$(BIN)/python tests/fuzz/run.sh $(SECONDS)
 
 clean:

@@ -492,7 +492,9 @@ def test_a_loop_without_steps_stops_in_time() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc")
-@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="AddressSanitizer needs memory of its own")
+@pytest.mark.skipif(
+    "libclang_rt.asan" in Path("/proc/self/maps").read_text(), reason="AddressSanitizer needs memory of its own"
+)
 def test_a_run_that_uses_up_all_memory(write: Callable[[str, bytes], Path]) -> None:
     script = """
         import resource, sys

@@ -133,11 +133,26 @@ Tensor Tensor::clone() const {
 
 namespace {
 
-// The canonical byte for each byte.
+// Whether all bytes consist of bits of `allowed`: many at a time, since nearly always they do.
+bool only_bits(const uint8_t* bytes, int64_t count, uint8_t allowed) {
+    typedef uint64_t Words __attribute__((vector_size(16), aligned(1), may_alias));
+    Words words = {};
+    int64_t i = 0;
+    for (; i + 64 <= count; i += 64) {
+        const auto* next = reinterpret_cast<const Words*>(bytes + i);
+        words |= (next[0] | next[1]) | (next[2] | next[3]);
+    }
+    uint64_t seen = words[0] | words[1];
+    for (; i < count; ++i) seen |= bytes[i];
+    return (seen & ~(allowed * uint64_t{0x0101010101010101})) == 0;
+}
+
+// The canonical byte for each byte. `allowed`: bits that alone are canonical in any combination.
 template <class Fn>
-Tensor mapped_bytes(const Tensor& tensor, const Fn& fn) {
+Tensor mapped_bytes(const Tensor& tensor, uint8_t allowed, const Fn& fn) {
     const auto* from = tensor.as<uint8_t>();
     const int64_t count = tensor.count();
+    if (only_bits(from, count, allowed)) return tensor;
     int64_t i = 0;
     while (i < count && from[i] == fn(from[i])) ++i;
     if (i == count) return tensor;
@@ -150,12 +165,14 @@ Tensor mapped_bytes(const Tensor& tensor, const Fn& fn) {
 
 Tensor canonical(const Tensor& tensor) {
     switch (tensor.dtype) {
-        case DType::boolean: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(b != 0); });
-        case DType::u2: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(b & 3); });
+        case DType::boolean: return mapped_bytes(tensor, 1, [](uint8_t b) { return static_cast<uint8_t>(b != 0); });
+        case DType::u2: return mapped_bytes(tensor, 3, [](uint8_t b) { return static_cast<uint8_t>(b & 3); });
         case DType::u4:
-        case DType::f4e2m1: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(b & 15); });
-        case DType::i2: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(((b & 3) ^ 2) - 2); });
-        case DType::i4: return mapped_bytes(tensor, [](uint8_t b) { return static_cast<uint8_t>(((b & 15) ^ 8) - 8); });
+        case DType::f4e2m1: return mapped_bytes(tensor, 15, [](uint8_t b) { return static_cast<uint8_t>(b & 15); });
+        case DType::i2:
+            return mapped_bytes(tensor, 1, [](uint8_t b) { return static_cast<uint8_t>(((b & 3) ^ 2) - 2); });
+        case DType::i4:
+            return mapped_bytes(tensor, 7, [](uint8_t b) { return static_cast<uint8_t>(((b & 15) ^ 8) - 8); });
         default: return tensor;
     }
 }

@@ -111,8 +111,11 @@ class Builder {
             if (found.count > found.nodes.size()) list += cat(" and ", found.count - found.nodes.size(), " more");
         }
         fail(ErrorKind::not_implemented, unknown_.size(), unknown_.size() == 1 ? " operator is" : " operators are",
-             " not known: ", list, ". Export with standard ONNX operators (opset <= ", kMaxOpset,
-             "), or register your own");
+             " not known: ", list,
+             list.find("com.microsoft.nchwc.") != std::string::npos
+                 ? cat(". Operators of com.microsoft.nchwc are laid out for one machine: save the model with "
+                       "onnxruntime's graph optimization level ORT_ENABLE_EXTENDED or lower")
+                 : cat(". Export with standard ONNX operators (opset <= ", kMaxOpset, "), or register your own"));
     }
 
     // ---- graphs ----------------------------------------------------------------------------------------------------
@@ -273,6 +276,7 @@ class Builder {
     static void check_arity(const Node& node) {
         const auto given = static_cast<int>(node.inputs.size());
         const OpDef& op = *node.op;
+        require(!node.outputs.empty(), node_text(node), ": no output is named");
         if (given < op.min_inputs || (op.max_inputs >= 0 && given > op.max_inputs))
             fail(ErrorKind::invalid_graph, node_text(node), ": ", given, " inputs given, takes ", op.min_inputs,
                  op.max_inputs == op.min_inputs ? ""

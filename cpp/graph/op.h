@@ -299,7 +299,7 @@ class Patch {
     ValueId constant(Tensor tensor, std::string_view name = "const");
     ValueId constant_ints(const std::vector<int64_t>& values, bool scalar = false);
     ValueId constant_float(float value, DType dtype = DType::f32);  // a scalar
-    // Adds a node (facts of its outputs are inferred at once) and gives its first output; `outputs` more.
+    // Adds a node (facts of its outputs are inferred at once) and gives its first output; the others' ids follow.
     ValueId node(std::string_view op_type, const ValueIds& inputs, Attributes attributes = {},
                  std::string_view domain = "", int outputs = 1);
     // As above for a prepared node (op_type, domain, op, inputs, attributes); gives its outputs.

@@ -14,6 +14,21 @@ LINNET_INLINE f32 binary(f32 a, f32 b) {
     if constexpr (B == Binary::min) return min_or_nan(a, b);
     if constexpr (B == Binary::max) return max_or_nan(a, b);
     if constexpr (B == Binary::prelu) return select(less(a, splat(0.0f)), a * b, a);
+    if constexpr (B == Binary::fmod && fma_rounds_once) {
+        // The remainder is a float, so one rounding leaves it exact. A quotient that was rounded up to the next integer
+        // is one too many, which the remainder's sign tells.
+        const f32 q = a / b;
+        f32 r = fma(-with_sign(floor(abs(q)), q), b, a);
+        const i32 wrong = less(r * with_sign(splat(1.0f), a), splat(0.0f));
+        r = with_sign(abs(select(wrong, abs(r) - abs(b), r)), a);
+        const i32 good = less(abs(q), splat(0x1p22f)) & less(abs(b), splat(__builtin_inff()));
+        if (__builtin_expect(!any(~good), 1)) return r;
+        float x[lanes], y[lanes];
+        store(x, a);
+        store(y, b);
+        for (int i = 0; i < lanes; ++i) x[i] = __builtin_fmodf(x[i], y[i]);
+        return select(good, r, load(x));
+    }
     float x[lanes], y[lanes];
     store(x, a);
     store(y, b);
@@ -103,6 +118,40 @@ static void compare_f32(Compare op, size_t n, const float* a, size_t a_step, con
             store_narrow<u8_lanes>(t, m & splat_i(1));
             __builtin_memcpy(y + i, t, left < (size_t)lanes ? left : lanes);
         });
+}
+
+static void logic_bytes(Logic op, size_t n, const uint8_t* a, size_t sa, const uint8_t* b, size_t sb,
+                        uint8_t* y) noexcept {
+    const auto run = [&](auto f) __attribute__((always_inline)) {
+        if (sa && sb)
+            for (size_t i = 0; i < n; ++i) y[i] = (uint8_t)f(a[i], b[i]);
+        else if (n) {
+            const uint8_t *x = sa ? a : b, fixed = sa ? *b : *a;
+            const size_t step = sa | sb;
+            for (size_t i = 0; i < n; ++i) y[i] = (uint8_t)f(x[i * step], fixed);
+        }
+    };
+    switch (op) {
+        case Logic::both: return run([](uint8_t u, uint8_t v) { return (u != 0) & (v != 0); });
+        case Logic::either: return run([](uint8_t u, uint8_t v) { return (u | v) != 0; });
+        case Logic::one_of_two: return run([](uint8_t u, uint8_t v) { return (u != 0) != (v != 0); });
+        case Logic::equal: return run([](uint8_t u, uint8_t v) { return (u != 0) == (v != 0); });
+        case Logic::bit_and: return run([](uint8_t u, uint8_t v) { return u & v; });
+        case Logic::bit_or: return run([](uint8_t u, uint8_t v) { return u | v; });
+        case Logic::bit_xor: return run([](uint8_t u, uint8_t v) { return u ^ v; });
+        case Logic::count: return;
+    }
+}
+static void classify_f32(size_t n, const float* x, bool nan, bool positive, bool negative, uint8_t* y) noexcept {
+    // As integers, so that no rule about floats stands in the way: what is above infinity is NaN.
+    constexpr uint32_t infinite = 0x7f800000, minus = 0x80000000;
+    const uint32_t n1 = nan, p1 = positive, m1 = negative;
+    for (size_t i = 0; i < n; ++i) {
+        uint32_t u;
+        __builtin_memcpy(&u, x + i, sizeof u);
+        const uint32_t is_nan = (u & ~minus) > infinite;
+        y[i] = (uint8_t)((is_nan & n1) | ((u == infinite) & p1) | ((u == (infinite | minus)) & m1));
+    }
 }
 
 template <class T>

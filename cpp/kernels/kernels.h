@@ -70,6 +70,27 @@ enum class Unary : int32_t {
 
 enum class Binary : int32_t { add, sub, mul, div, min, max, pow, prelu /* a<0 ? a*b : a */, fmod, count };
 enum class Compare : int32_t { equal, less, less_equal, greater, greater_equal, count };
+// Of bytes: truth values (0 is false, all else is true) to 0 or 1, and bits.
+enum class Logic : int32_t { both, either, one_of_two, equal, bit_and, bit_or, bit_xor, count };
+// From and to. A real number that the integer does not hold gives the lowest integer of the intermediate type: int64's
+// for i64, int32's for i32, whose lowest byte is 0, for u8. A bool is 0 or 1.
+enum class Convert : int32_t {
+    f32_i64,
+    f32_i32,
+    f32_u8,
+    f32_bool,
+    f32_f64,
+    f64_f32,
+    i64_f32,
+    i64_i32,
+    i32_i64,
+    bool_f32,
+    bool_i64,
+    bool_i32,
+    u8_i64,
+    u8_i32,
+    count
+};
 enum class Reduce : int32_t { sum, max, min, prod, sum_abs, sum_square, count };
 
 // ---------------------------------------------------------------------------------------------------- epilogue
@@ -304,6 +325,18 @@ struct PoolF32 {
     bool count_include_pad = false;
 };
 
+// Rows of x mixed: y[p, c] is the sum over taps t of weights[p, t] * x[offsets[p, t] + c], or the largest of these
+// products, of the taps whose offset is not negative; without any 0, or -inf. `accumulate`: joined with what y holds.
+struct BlendF32 {
+    size_t pixels = 0, taps = 0, channels = 0;
+    const float* x = nullptr;
+    const int64_t* offsets = nullptr;  // [pixels][taps]
+    const float* weights = nullptr;    // [pixels][taps]
+    float* y = nullptr;                // [pixels][y_stride]
+    ptrdiff_t y_stride = 0;
+    bool largest = false, accumulate = false;
+};
+
 struct Kernels {
     const char* isa;
     size_t lanes;      // floats in a vector
@@ -379,6 +412,8 @@ struct Kernels {
     void (*max_pool_bytes)(const PoolBytes&, size_t begin, size_t end) noexcept;
     void (*avg_pool_bytes)(const PoolBytes&, size_t begin, size_t end) noexcept;
 
+    void (*blend_f32)(const BlendF32&) noexcept;
+
     // Packs element (gate, unit, k) at r[(gate * hidden + unit) * hidden + k]: recurrent_units * gates * hidden floats
     // a block. recurrent_units is gemm_cols.
     void (*pack_recurrent_f32)(size_t hidden, size_t gates, const float* r, float* out) noexcept;
@@ -411,6 +446,11 @@ struct Kernels {
     // y[i] = 1 or 0.
     void (*compare_f32)(Compare, size_t n, const float* a, size_t a_step, const float* b, size_t b_step,
                         uint8_t* y) noexcept;
+    // y[i] = op(a[i * a_step], b[i * b_step]), steps 0 or 1.
+    void (*logic_bytes)(Logic, size_t n, const uint8_t* a, size_t a_step, const uint8_t* b, size_t b_step,
+                        uint8_t* y) noexcept;
+    // y[i] = 1 where x[i] is NaN (if nan), infinite (if positive), minus infinity (if negative), else 0.
+    void (*classify_f32)(size_t n, const float* x, bool nan, bool positive, bool negative, uint8_t* y) noexcept;
     // y[i] = cond[i * cond_step] ? a[i * a_step] : b[i * b_step] for elements of 1, 2, 4 or 8 bytes.
     void (*where)(size_t element_size, size_t n, const uint8_t* cond, size_t cond_step, const void* a, size_t a_step,
                   const void* b, size_t b_step, void* y) noexcept;
@@ -460,6 +500,7 @@ struct Kernels {
     void (*u8_to_f32)(size_t n, const uint8_t* x, float* y) noexcept;
     void (*s8_to_f32)(size_t n, const int8_t* x, float* y) noexcept;
     void (*i32_to_f32)(size_t n, const int32_t* x, float* y) noexcept;
+    void (*convert)(Convert, size_t n, const void* x, void* y) noexcept;
     // y = saturate(round_half_even(x / scale) + zero), a true division. Steps 0 or 1; zero may be null. NaN gives
     // saturate(zero).
     void (*quantize_u8)(size_t n, const float* x, const float* scale, size_t scale_step, const uint8_t* zero,

@@ -1,4 +1,4 @@
-// Max and average pooling over tap offsets.
+// Max and average pooling over tap offsets, and mixing of rows.
 #pragma once
 
 namespace linnet::kernels::LINNET_ISA {
@@ -50,5 +50,40 @@ LINNET_INLINE void pool(const PoolF32& p, size_t begin, size_t end) {
 
 static void max_pool_f32(const PoolF32& p, size_t begin, size_t end) noexcept { pool<true>(p, begin, end); }
 static void avg_pool_f32(const PoolF32& p, size_t begin, size_t end) noexcept { pool<false>(p, begin, end); }
+
+template <bool largest>
+static __attribute__((noinline)) void blend(const BlendF32& b) noexcept {
+    const f32 start = splat(largest ? -__builtin_inff() : 0.0f);
+    const auto join = LINNET_LAMBDA_2(acc, product) { return select(is_nan(acc), acc, max(acc, product)); };
+    for (size_t p = 0; p < b.pixels; ++p) {
+        float* y = b.y + (ptrdiff_t)p * b.y_stride;
+        const int64_t* offsets = b.offsets + p * b.taps;
+        const float* weights = b.weights + p * b.taps;
+        const auto columns = [&](auto vectors, size_t c, size_t left) __attribute__((always_inline)) {
+            constexpr int V = decltype(vectors)::value;
+            f32 acc[V];
+            unroll<V>(LINNET_LAMBDA(v) { acc[v] = b.accumulate ? load_some(y + c + v * lanes, left) : start; });
+            for (size_t t = 0; t < b.taps; ++t) {
+                if (offsets[t] < 0) continue;
+                const float* x = b.x + offsets[t] + c;
+                const f32 w = splat(weights[t]);
+                unroll<V>(LINNET_LAMBDA(v) {
+                    const f32 at = load_some(x + v * lanes, left);
+                    if constexpr (largest) acc[v] = join(acc[v], at * w);
+                    else acc[v] = fma(at, w, acc[v]);
+                });
+            }
+            unroll<V>(LINNET_LAMBDA(v) { store_some(y + c + v * lanes, acc[v], left); });
+        };
+        size_t c = 0;
+        for (; c + 4 * lanes <= b.channels; c += 4 * lanes) columns(Int<4>{}, c, (size_t)lanes);
+        for (; c < b.channels; c += lanes) columns(Int<1>{}, c, b.channels - c);
+    }
+}
+
+static void blend_f32(const BlendF32& b) noexcept {
+    if (b.largest) blend<true>(b);
+    else blend<false>(b);
+}
 
 }  // namespace linnet::kernels::LINNET_ISA

@@ -312,6 +312,31 @@ void pool_case(const Kernels& K, Tally& tally, Random& rng, const Window& w, siz
     }
 }
 
+void test_blend(const Kernels& K, size_t pixels, size_t taps, size_t channels, bool largest, bool accumulate,
+                Random& rng, Tally& tally) {
+    const size_t ys = channels + rng.below(3), rows = 7;
+    const auto x = random_floats(rng, rows * channels), weights = random_floats(rng, pixels * taps);
+    Edged<int64_t> offsets(pixels * taps);
+    Guarded<float> y(pixels * ys);
+    for (auto& o : offsets) o = rng.below(4) ? (int64_t)(rng.below(rows) * channels) : -1;
+    for (size_t i = 0; i < pixels * ys; ++i) y[i] = 0.25f;
+    BlendF32 b{pixels,         taps,     channels,      x.data(), offsets.data(),
+               weights.data(), y.data(), (ptrdiff_t)ys, largest,  accumulate};
+    K.blend_f32(b);
+    bool ok = y.intact();
+    for (size_t p = 0; p < pixels; ++p)
+        for (size_t c = 0; c < channels; ++c) {
+            double value = accumulate ? 0.25 : largest ? -INFINITY : 0.0;
+            for (size_t t = p * taps; t < (p + 1) * taps; ++t) {
+                if (offsets[t] < 0) continue;
+                const double product = (double)x[(size_t)offsets[t] + c] * (double)weights[t];
+                value = largest ? std::max(value, product) : value + product;
+            }
+            ok = ok && near(y[p * ys + c], value, 1e-5);
+        }
+    tally.check(ok, name("blend_f32 pixels taps channels", {pixels, taps, channels}));
+}
+
 }  // namespace
 
 void test_conv(const Kernels& K, Tally& tally) {
@@ -330,6 +355,10 @@ void test_conv(const Kernels& K, Tally& tally) {
                     if (k < 4) conv_case(K, tally, rng, window(4, 5, 6, k, s, dil, 1, cin), cin, cout, v);
                     pool_case(K, tally, rng, window(1, 9, 10, k, s, dil, k / 2, cin * 5 + 1), cin * 5);
                 }
+    for (const size_t channels : {1, 3, 8, 16, 33, 64, 100})
+        for (const size_t taps : {0, 1, 4, 9})
+            for (const int kind : {0, 1, 2, 3})
+                test_blend(K, 1 + rng.below(4), taps, channels, kind % 2 != 0, kind / 2 != 0, rng, tally);
     for (const size_t m : {2, 4})
         for (const size_t k : {1, 4, 16, 19, 33})
             for (const size_t n : {1, 5, 16, 40, 100})

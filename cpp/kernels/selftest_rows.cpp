@@ -168,6 +168,102 @@ void binary_cases(const Kernels& K, Tally& tally, Random& rng) {
             }
 }
 
+// Exact wherever libm's is: small and large quotients, quotients that round up to an integer, infinities and zeros.
+void fmod_case(const Kernels& K, Tally& tally, Random& rng) {
+    constexpr size_t n = 4096;
+    Edged<float> a = random_floats(rng, n, -1000, 1000), b = random_floats(rng, n, -3, 3), y(n);
+    for (size_t i = 0; i < n; i += 3) a[i] = b[i] * (float)(int)a[i];
+    for (size_t i = 1; i < n; i += 3) a[i] = std::nextafter(a[i - 1], i % 2 ? 1e9f : -1e9f), b[i] = b[i - 1];
+    const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e30f, 1e-40f, 2.0f, -7.5f};
+    for (size_t i = 0; i < std::size(special) * std::size(special); ++i) {
+        a[40 * i] = special[i % std::size(special)];
+        b[40 * i] = special[i / std::size(special)];
+    }
+    K.binary_f32(Binary::fmod, n, a.data(), 1, b.data(), 1, y.data());
+    for (size_t i = 0; i < n; ++i) {
+        const float want = std::fmod(a[i], b[i]);
+        const bool good = std::isnan(want) ? std::isnan(y[i]) : std::memcmp(&want, &y[i], sizeof want) == 0;
+        tally.check(good, name("fmod", {i}) + " of " + std::to_string(a[i]) + " and " + std::to_string(b[i]) + " is " +
+                              std::to_string(y[i]));
+    }
+}
+
+void logic_cases(const Kernels& K, Tally& tally, Random& rng) {
+    for (int op = 0; op < (int)Logic::count; ++op)
+        for (const size_t n : sizes)
+            for (int steps = 0; steps < 4; ++steps) {
+                const size_t sa = steps & 1, sb = steps >> 1;
+                Edged<uint8_t> a(sa ? n : 1), b(sb ? n : 1), y(n);
+                for (uint8_t& v : a) v = rng.below(2) ? (uint8_t)rng.next() : 0;
+                for (uint8_t& v : b) v = rng.below(2) ? (uint8_t)rng.next() : 0;
+                K.logic_bytes((Logic)op, n, a.data(), sa, b.data(), sb, y.data());
+                bool good = true;
+                for (size_t i = 0; i < n; ++i) {
+                    const int u = a[i * sa], v = b[i * sb];
+                    const int want[] = {u && v, u || v, !u != !v, !u == !v, u & v, u | v, u ^ v};
+                    good &= y[i] == want[op];
+                }
+                tally.check(good, name("logic_bytes op n steps", {(size_t)op, n, (size_t)steps}));
+            }
+}
+
+void classify_cases(const Kernels& K, Tally& tally) {
+    const float special[] = {0, -1, INFINITY, -INFINITY, NAN, -NAN, 3.4e38f, 1e-45f};
+    for (const size_t n : sizes)
+        for (int classes = 0; classes < 8; ++classes) {
+            Edged<float> x(n);
+            Edged<uint8_t> y(n);
+            for (size_t i = 0; i < n; ++i) x[i] = special[(i * 5 + n) % std::size(special)];
+            const bool nan = classes & 1, up = classes & 2, down = classes & 4;
+            K.classify_f32(n, x.data(), nan, up, down, y.data());
+            bool good = true;
+            for (size_t i = 0; i < n; ++i)
+                good &= y[i] == ((nan && std::isnan(x[i])) || (up && x[i] == INFINITY) || (down && x[i] == -INFINITY));
+            tally.check(good, name("classify_f32 n classes", {n, (size_t)classes}));
+        }
+}
+
+template <class X, class Y, class F>
+void convert_case(const Kernels& K, Tally& tally, Convert pair, const std::vector<X>& values, F want) {
+    for (const size_t n : sizes) {
+        Edged<X> x(n);
+        Edged<Y> y(n);
+        for (size_t i = 0; i < n; ++i) x[i] = values[(i * 7 + n) % values.size()];
+        K.convert(pair, n, x.data(), y.data());
+        bool good = true;
+        for (size_t i = 0; i < n; ++i) good &= y[i] == (Y)want(x[i]);
+        tally.check(good, name("convert pair n", {(size_t)pair, n}));
+    }
+}
+void convert_cases(const Kernels& K, Tally& tally) {
+    const std::vector<float> floats = {0.0f,       -0.0f,      1.5f,    -1.5f,    255.9f,   -3.99f,    300.0f,
+                                       8388609.0f, 2147483520, 0x1p31f, -0x1p31f, 0x1p40f,  0x1p62f,   0x1p63f,
+                                       -0x1p63f,   -0x1p64f,   1e30f,   NAN,      INFINITY, -INFINITY, 1e-45f};
+    const auto in = [](float x, float end) { return x >= -end && x < end; };
+    convert_case<float, int64_t>(K, tally, Convert::f32_i64, floats,
+                                 [&](float x) { return in(x, 0x1p63f) ? (int64_t)x : INT64_MIN; });
+    const auto to_i32 = [&](float x) { return in(x, 0x1p31f) ? (int32_t)x : INT32_MIN; };
+    convert_case<float, int32_t>(K, tally, Convert::f32_i32, floats, to_i32);
+    convert_case<float, uint8_t>(K, tally, Convert::f32_u8, floats, to_i32);
+    convert_case<float, uint8_t>(K, tally, Convert::f32_bool, floats, [](float x) { return x != 0; });
+    std::vector<float> numbers = floats;
+    std::erase_if(numbers, [](float x) { return std::isnan(x); });
+    convert_case<float, double>(K, tally, Convert::f32_f64, numbers, [](float x) { return x; });
+    const std::vector<double> doubles = {0, -1.1, 1e-50, 3e38, 1e300, 0.1, 16777217};
+    convert_case<double, float>(K, tally, Convert::f64_f32, doubles, [](double x) { return (float)x; });
+    const std::vector<int64_t> longs = {0, -1, 16777217, INT64_MAX, INT64_MIN, (int64_t)1 << 40, 77};
+    convert_case<int64_t, float>(K, tally, Convert::i64_f32, longs, [](int64_t x) { return (float)x; });
+    convert_case<int64_t, int32_t>(K, tally, Convert::i64_i32, longs, [](int64_t x) { return (int32_t)x; });
+    const std::vector<int32_t> ints = {0, -1, INT32_MAX, INT32_MIN, 5};
+    convert_case<int32_t, int64_t>(K, tally, Convert::i32_i64, ints, [](int32_t x) { return x; });
+    const std::vector<uint8_t> bytes = {0, 1, 2, 0, 255, 128, 0};
+    convert_case<uint8_t, float>(K, tally, Convert::bool_f32, bytes, [](uint8_t x) { return x != 0; });
+    convert_case<uint8_t, int64_t>(K, tally, Convert::bool_i64, bytes, [](uint8_t x) { return x != 0; });
+    convert_case<uint8_t, int32_t>(K, tally, Convert::bool_i32, bytes, [](uint8_t x) { return x != 0; });
+    convert_case<uint8_t, int64_t>(K, tally, Convert::u8_i64, bytes, [](uint8_t x) { return x; });
+    convert_case<uint8_t, int32_t>(K, tally, Convert::u8_i32, bytes, [](uint8_t x) { return x; });
+}
+
 }  // namespace
 
 void test_elementwise(const Kernels& K, Tally& tally) {
@@ -179,10 +275,23 @@ void test_elementwise(const Kernels& K, Tally& tally) {
     ulp_case(K, tally, Unary::log, 4, 1e30f, 2 * loose);
     ulp_case(K, tally, Unary::tanh, -10, 10, 3 * loose);
     ulp_case(K, tally, Unary::erf, -5, 5, 6 * loose);
-    ulp_case(K, tally, Unary::sigmoid, -80, 20, 4 * loose);
+    ulp_case(K, tally, Unary::sigmoid, -87, 20, 4 * loose);
     ulp_case(K, tally, Unary::sin, -3, 3, 2 * loose);
     ulp_case(K, tally, Unary::cos, -1.5f, 1.5f, 2 * loose);
+    ulp_case(K, tally, Unary::tan, -1.5f, 1.5f, 4 * loose);
+    for (const Unary fn : {Unary::asin, Unary::acos}) ulp_case(K, tally, fn, -1, 1, 2 * loose);
+    for (const float end : {1.0f, 100.0f}) ulp_case(K, tally, Unary::atan, -end, end, 2 * loose);
+    for (const Unary fn : {Unary::sinh, Unary::cosh})
+        for (const float end : {1.5f, 89.4f}) ulp_case(K, tally, fn, -end, end, 3 * loose);
+    for (const float end : {1.0f, 1e20f}) ulp_case(K, tally, Unary::asinh, -end, end, 4 * loose);
+    for (const float end : {2.0f, 1e20f}) ulp_case(K, tally, Unary::acosh, 1, end, 4 * loose);
+    ulp_case(K, tally, Unary::atanh, -1, 1, 4 * loose);
     far_angle_case(K, tally, Unary::sin);
+    far_angle_case(K, tally, Unary::tan);
+    fmod_case(K, tally, rng);
+    logic_cases(K, tally, rng);
+    classify_cases(K, tally);
+    convert_cases(K, tally);
     far_angle_case(K, tally, Unary::cos);
     binary_cases(K, tally, rng);
 }

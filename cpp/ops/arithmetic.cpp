@@ -69,6 +69,7 @@ struct FloorMod {
 };
 // Mod with fmod = 1: the sign of the dividend.
 struct TruncMod {
+    static constexpr Binary kernel = Binary::fmod;
     template <class T>
     static T apply(T a, T b) {
         if constexpr (std::is_floating_point_v<T>) return std::fmod(a, b);
@@ -163,7 +164,8 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
 }
 std::shared_ptr<const void> prepare_mod(PrepareContext& ctx) {
     const DType dtype = ctx.input(0).dtype;
-    return make_state(ctx, ctx.attributes.i("fmod", 0) ? mod_row<TruncMod>(dtype) : mod_row<FloorMod>(dtype));
+    if (ctx.attributes.i("fmod", 0) == 0) return make_state(ctx, mod_row<FloorMod>(dtype));
+    return make_state(ctx, dtype == DType::f32 ? f32_row<TruncMod> : mod_row<TruncMod>(dtype));
 }
 
 // Sizes as expressions: exact on numbers, unknown beyond what the table of expressions holds.

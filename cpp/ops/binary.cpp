@@ -61,24 +61,20 @@ bool lower_legacy(const Graph& graph, NodeId id, Patch& patch) {
 
 namespace {
 
-struct BitwiseAnd {
-    template <class T>
-    static T apply(T a, T b) {
-        return static_cast<T>(a & b);
+using kernels::Logic;
+
+// Operands of T: bytes to the kernel, unless one element is repeated over a row.
+template <Logic op, class T>
+void bits_row(const void*, size_t n, const void* const* in, const size_t* step, void* out) {
+    if (sizeof(T) == 1 || (step[0] && step[1]))
+        return kernels::kernels().logic_bytes(op, n * sizeof(T), static_cast<const uint8_t*>(in[0]), step[0],
+                                              static_cast<const uint8_t*>(in[1]), step[1], static_cast<uint8_t*>(out));
+    const T *a = static_cast<const T*>(in[0]), *b = static_cast<const T*>(in[1]);
+    for (size_t i = 0; i < n; ++i) {
+        const T u = a[i * step[0]], v = b[i * step[1]];
+        static_cast<T*>(out)[i] = static_cast<T>(op == Logic::bit_and ? u & v : op == Logic::bit_or ? u | v : u ^ v);
     }
-};
-struct BitwiseOr {
-    template <class T>
-    static T apply(T a, T b) {
-        return static_cast<T>(a | b);
-    }
-};
-struct BitwiseXor {
-    template <class T>
-    static T apply(T a, T b) {
-        return static_cast<T>(a ^ b);
-    }
-};
+}
 // A shift by a negative amount or by the width and more leaves what sign extension alone gives.
 struct ShiftLeft {
     template <class T>
@@ -112,9 +108,12 @@ std::shared_ptr<const void> make_state(PrepareContext& ctx, RowFn row) {
     state->row = row;
     return state;
 }
-template <class Op>
+template <Logic op>
 std::shared_ptr<const void> prepare_bits(PrepareContext& ctx) {
-    return make_state(ctx, integer_row<Op>(ctx.input(0).dtype));
+    constexpr RowFn rows[] = {bits_row<op, uint8_t>, bits_row<op, uint16_t>, bits_row<op, uint32_t>,
+                              bits_row<op, uint64_t>};
+    const size_t size = dtype_size(ctx.input(0).dtype);
+    return make_state(ctx, rows[size == 8 ? 3 : size / 2]);
 }
 std::shared_ptr<const void> prepare_shift(PrepareContext& ctx) {
     const DType dtype = ctx.input(0).dtype;
@@ -131,7 +130,7 @@ std::span<const OpDef> binary_ops() {
          .since = 18,
          .infer = infer_bits,
          .run = run_binary,
-         .prepare = prepare_bits<BitwiseAnd>,
+         .prepare = prepare_bits<Logic::bit_and>,
          .layout_inputs = ~0u,
          .flags = kFlags,
          .min_inputs = 2,
@@ -140,7 +139,7 @@ std::span<const OpDef> binary_ops() {
          .since = 18,
          .infer = infer_bits,
          .run = run_binary,
-         .prepare = prepare_bits<BitwiseOr>,
+         .prepare = prepare_bits<Logic::bit_or>,
          .layout_inputs = ~0u,
          .flags = kFlags,
          .min_inputs = 2,
@@ -149,7 +148,7 @@ std::span<const OpDef> binary_ops() {
          .since = 18,
          .infer = infer_bits,
          .run = run_binary,
-         .prepare = prepare_bits<BitwiseXor>,
+         .prepare = prepare_bits<Logic::bit_xor>,
          .layout_inputs = ~0u,
          .flags = kFlags,
          .min_inputs = 2,

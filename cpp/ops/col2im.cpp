@@ -1,6 +1,7 @@
 // Col2Im (18): sums columns of blocks back into an image of any number of spatial axes.
 #include <algorithm>
 
+#include "kernels/kernels.h"
 #include "ops/shared/combine.h"
 #include "ops/shared/copy.h"
 #include "ops/shared/facts.h"
@@ -46,6 +47,7 @@ void infer_col2im(InferContext& ctx) {
     require(!data.ranked || data.rank() == 3, "the input must have rank 3, not ", data.rank());
     if (!image) return ctx.output_unranked(0, data.dtype);
     const size_t axes = image->values.size();
+    require(axes > 0, "image_shape is empty");
     const Windows windows = windows_of(ctx.attributes, axes);
     Shape shape{data.ranked ? data.shape[0] : kUnknownDim, kUnknownDim};
     for (int64_t size : image->values) {
@@ -72,6 +74,20 @@ void infer_col2im(InferContext& ctx) {
     ctx.output(0, data.dtype, shape);
 }
 
+// Adds a tap's places along the last axis to pixels `step` apart.
+void add_run(DType dtype, Combine add, int64_t count, char* into, int64_t step, const char* from) {
+    if (dtype == DType::f32) {
+        auto* y = reinterpret_cast<float*>(into);
+        const auto* x = reinterpret_cast<const float*>(from);
+        if (step == 1)
+            return kernels::kernels().binary_f32(kernels::Binary::add, static_cast<size_t>(count), y, 1, x, 1, y);
+        for (int64_t i = 0; i < count; ++i) y[i * step] += x[i];
+        return;
+    }
+    if (step == 1) return add(count, into, nullptr, from);
+    for (int64_t i = 0; i < count; ++i) add(1, element(into, dtype, i * step), nullptr, element(from, dtype, i));
+}
+
 void run_col2im(RunContext& ctx) {
     const Tensor& x = ctx.input(0);
     Tensor& y = ctx.output(0);
@@ -83,25 +99,34 @@ void run_col2im(RunContext& ctx) {
     const Combine add = combine_of("add", x.dtype);
     const int64_t taps = element_count(block), places = element_count(counts), pixels = element_count(image);
     const Shape strides = strides_of(image);
+    const size_t last = image.size() - 1;
+    const int64_t run = counts[last], step = windows.strides[last];
+    const auto bytes = static_cast<int64_t>(dtype_size(x.dtype));
     // One task a sample and channel: tap by tap, so the order of the sums is fixed.
     parallel_for(ctx.parallel(), y.shape[0] * y.shape[1], [&](int64_t plane) {
-        void* target = element(y.data, x.dtype, plane * pixels);
-        for (int64_t tap = 0; tap < taps; ++tap)
-            for (int64_t place = 0; place < places; ++place) {
-                int64_t tap_rest = tap, place_rest = place, at = 0;
+        char* target = static_cast<char*>(y.data) + plane * pixels * bytes;
+        for (int64_t tap = 0; tap < taps; ++tap) {
+            Shape first = image;  // the pixel of place 0 along each axis
+            int64_t tap_rest = tap;
+            for (size_t i = image.size(); i-- > 0; tap_rest /= block[i])
+                first[i] = tap_rest % block[i] * windows.dilations[i] - windows.begins[i];
+            // The places of a run whose pixels are inside.
+            const int64_t begin = first[last] < 0 ? (step - 1 - first[last]) / step : 0;
+            const int64_t end = std::min(run, (image[last] - first[last] + step - 1) / step);
+            if (first[last] >= image[last] || begin >= end) continue;
+            const char* source = static_cast<const char*>(x.data) + (plane * taps + tap) * places * bytes;
+            for (int64_t row = 0; row * run < places; ++row) {
+                int64_t rest = row, at = first[last] + begin * step;
                 bool inside = true;
-                for (size_t i = image.size(); i-- > 0 && inside;) {
-                    const int64_t pixel = place_rest % counts[i] * windows.strides[i] +
-                                          tap_rest % block[i] * windows.dilations[i] - windows.begins[i];
+                for (size_t i = last; i-- > 0 && inside; rest /= counts[i]) {
+                    const int64_t pixel = rest % counts[i] * windows.strides[i] + first[i];
                     inside = pixel >= 0 && pixel < image[i];
                     at += pixel * strides[i];
-                    place_rest /= counts[i];
-                    tap_rest /= block[i];
                 }
                 if (inside)
-                    add(1, element(target, x.dtype, at), nullptr,
-                        element(x.data, x.dtype, (plane * taps + tap) * places + place));
+                    add_run(x.dtype, add, end - begin, target + at * bytes, step, source + (row * run + begin) * bytes);
             }
+        }
     });
 }
 

@@ -43,20 +43,6 @@ struct GreaterOrEqual {
         return a >= b;
     }
 };
-// Bools are 0 or 1, but bytes from outside may be anything.
-struct And {
-    static uint8_t apply(uint8_t a, uint8_t b) { return a != 0 && b != 0; }
-};
-struct Or {
-    static uint8_t apply(uint8_t a, uint8_t b) { return a != 0 || b != 0; }
-};
-struct Xor {
-    static uint8_t apply(uint8_t a, uint8_t b) { return (a != 0) != (b != 0); }
-};
-struct EqualBool {
-    static uint8_t apply(uint8_t a, uint8_t b) { return (a != 0) == (b != 0); }
-};
-
 template <class Op>
 void f32_row(const void*, size_t n, const void* const* in, const size_t* step, void* out) {
     kernels::kernels().compare_f32(Op::kernel, n, static_cast<const float*>(in[0]), step[0],
@@ -101,14 +87,19 @@ template <class Op>
 std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     return make_state(ctx, row_of<Op>(ctx.input(0).dtype));
 }
-template <class Op>
+template <kernels::Logic op>
+void logic_row(const void*, size_t n, const void* const* in, const size_t* step, void* out) {
+    kernels::kernels().logic_bytes(op, n, static_cast<const uint8_t*>(in[0]), step[0],
+                                   static_cast<const uint8_t*>(in[1]), step[1], static_cast<uint8_t*>(out));
+}
+template <kernels::Logic op>
 std::shared_ptr<const void> prepare_logic(PrepareContext& ctx) {
-    return make_state(ctx, scalar_row<Op, uint8_t>);
+    return make_state(ctx, logic_row<op>);
 }
 std::shared_ptr<const void> prepare_equal(PrepareContext& ctx) {
     const DType dtype = ctx.input(0).dtype;
     if (dtype == DType::string) return make_state(ctx, scalar_row<Equal, std::string, uint8_t>);
-    if (dtype == DType::boolean) return make_state(ctx, scalar_row<EqualBool, uint8_t>);
+    if (dtype == DType::boolean) return make_state(ctx, logic_row<kernels::Logic::equal>);
     return make_state(ctx, row_of<Equal>(dtype));
 }
 
@@ -224,7 +215,7 @@ std::span<const OpDef> comparison_ops() {
          .since = 1,
          .infer = infer_logic<and_dims>,
          .run = run_binary,
-         .prepare = prepare_logic<And>,
+         .prepare = prepare_logic<kernels::Logic::both>,
          .lower = lower_legacy,
          .min_inputs = 2,
          .max_inputs = 2},
@@ -232,7 +223,7 @@ std::span<const OpDef> comparison_ops() {
          .since = 7,
          .infer = infer_logic<and_dims>,
          .run = run_binary,
-         .prepare = prepare_logic<And>,
+         .prepare = prepare_logic<kernels::Logic::both>,
          .layout_inputs = ~0u,
          .flags = kFlags | kInPlace,
          .min_inputs = 2,
@@ -241,7 +232,7 @@ std::span<const OpDef> comparison_ops() {
          .since = 1,
          .infer = infer_logic<or_dims>,
          .run = run_binary,
-         .prepare = prepare_logic<Or>,
+         .prepare = prepare_logic<kernels::Logic::either>,
          .lower = lower_legacy,
          .min_inputs = 2,
          .max_inputs = 2},
@@ -249,7 +240,7 @@ std::span<const OpDef> comparison_ops() {
          .since = 7,
          .infer = infer_logic<or_dims>,
          .run = run_binary,
-         .prepare = prepare_logic<Or>,
+         .prepare = prepare_logic<kernels::Logic::either>,
          .layout_inputs = ~0u,
          .flags = kFlags | kInPlace,
          .min_inputs = 2,
@@ -258,7 +249,7 @@ std::span<const OpDef> comparison_ops() {
          .since = 1,
          .infer = infer_logic<nullptr>,
          .run = run_binary,
-         .prepare = prepare_logic<Xor>,
+         .prepare = prepare_logic<kernels::Logic::one_of_two>,
          .lower = lower_legacy,
          .min_inputs = 2,
          .max_inputs = 2},
@@ -266,7 +257,7 @@ std::span<const OpDef> comparison_ops() {
          .since = 7,
          .infer = infer_logic<nullptr>,
          .run = run_binary,
-         .prepare = prepare_logic<Xor>,
+         .prepare = prepare_logic<kernels::Logic::one_of_two>,
          .layout_inputs = ~0u,
          .flags = kFlags | kInPlace,
          .min_inputs = 2,

@@ -94,12 +94,31 @@ bool lower(const Graph& graph, NodeId id, const ConvOperands& at, Patch& patch) 
 bool lower_integer(const Graph& graph, NodeId id, Patch& patch) { return lower(graph, id, kConvInteger, patch); }
 bool lower_linear(const Graph& graph, NodeId id, Patch& patch) { return lower(graph, id, kQLinearConv, patch); }
 
+// onnxruntime's QLinearConv has the attribute channels_last (0).
+void infer_linear_either(InferContext& ctx) {
+    infer(ctx, kQLinearConv, ctx.attributes.i("channels_last", 0) ? 1 : 2, true);
+}
+bool lower_linear_either(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const bool last = node.attributes.i("channels_last", 0) != 0;
+    Attributes attributes = node.attributes;
+    attributes.erase("channels_last");
+    patch.replace(node.outputs[0], patch.node("QLinearConv", node.inputs, std::move(attributes), last ? "linnet" : ""));
+    return true;
+}
+
 }  // namespace
 
 std::span<const OpDef> conv_integer_ops() {
     static const OpDef rows[] = {
         {.name = "ConvInteger", .infer = infer_integer_first, .lower = lower_integer, .min_inputs = 2, .max_inputs = 4},
         {.name = "QLinearConv", .infer = infer_linear_first, .lower = lower_linear, .min_inputs = 8, .max_inputs = 9},
+        {.name = "QLinearConv",
+         .domain = "com.microsoft",
+         .infer = infer_linear_either,
+         .lower = lower_linear_either,
+         .min_inputs = 8,
+         .max_inputs = 9},
         {.name = "ConvInteger",
          .domain = "linnet",
          .infer = infer_integer_last,

@@ -105,6 +105,8 @@ struct PhaseAxis {
     int64_t first = 0, count = 0;
     std::vector<int64_t> taps;
     std::vector<int64_t> inputs;  // [tap][place], negative: none
+
+    PhaseAxis without_inputs() const { return {first, count, taps, {}}; }
 };
 
 PhaseAxis phase_axis(int64_t phase, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation,
@@ -210,24 +212,26 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     int64_t phases = 1;
     for (const int64_t some : plan.phases_along) phases = checked_mul(phases, some);
     if (phases > kMostPhases) fail(ErrorKind::not_implemented, "strides that make ", phases, " phases");
-    std::vector<PhaseAxis> along[kMaxSpatial];
-    int64_t entries = 1;
+    // Counted before anything is made: each tap reaches one place in `stride`.
+    int64_t entries = 1, along_axes = 0;
     for (size_t i = 0; i < kMaxSpatial; ++i) {
-        int64_t most = 0;
-        for (int64_t p = 0; p < plan.phases_along[i]; ++p) {
-            along[i].push_back(phase_axis(p, plan.in[i], plan.out[i], plan.kernel[i], stride[i], dilation[i], cut[i]));
-            most += static_cast<int64_t>(along[i].back().inputs.size());
-        }
-        entries = checked_mul(entries, most);
+        const int64_t some = checked_mul(plan.kernel[i], (plan.out[i] + stride[i] - 1) / stride[i]);
+        entries = checked_mul(entries, some);
+        along_axes = checked_add(along_axes, some);
     }
     if (entries > (int64_t{1} << 27)) fail(ErrorKind::not_implemented, "a window of ", entries, " places in all");
     plan.offsets_memory = HeldMemory(entries * static_cast<int64_t>(sizeof(int32_t)));
+    const HeldMemory axes_memory(along_axes * 2 * static_cast<int64_t>(sizeof(int64_t)));  // lists grow twofold
+    std::vector<PhaseAxis> along[kMaxSpatial];
+    for (size_t i = 0; i < kMaxSpatial; ++i)
+        for (int64_t p = 0; p < plan.phases_along[i]; ++p)
+            along[i].push_back(phase_axis(p, plan.in[i], plan.out[i], plan.kernel[i], stride[i], dilation[i], cut[i]));
     const auto& table = kernels::kernels();
     for (const PhaseAxis& a : along[0])
         for (const PhaseAxis& b : along[1])
             for (const PhaseAxis& c : along[2]) {
                 Phase phase;
-                phase.axes = {a, b, c};
+                phase.axes = {a.without_inputs(), b.without_inputs(), c.without_inputs()};
                 phase.taps = static_cast<int64_t>(a.taps.size() * b.taps.size() * c.taps.size());
                 phase.places = a.count * b.count * c.count;
                 phase.offsets.reserve(static_cast<size_t>(phase.taps * phase.places));
@@ -313,7 +317,7 @@ void run(RunContext& ctx) {
         call.taps = static_cast<size_t>(phase.taps);
         call.k = static_cast<size_t>(plan.k);
         call.x = x + image * plan.in_elements() + group * plan.k;
-        call.offsets = phase.offsets.data() + row;
+        call.offsets = phase.taps ? phase.offsets.data() + row : nullptr;
         call.offsets_ld = static_cast<size_t>(phase.places);
         call.zero = plan.zero.data();
         call.b = weights + phase.weights_at + group * phase.weights_size;

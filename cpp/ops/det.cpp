@@ -1,7 +1,10 @@
 // Det (11, 22): the determinant of the last two axes, a square; by LU decomposition with row exchanges, in double.
+// com.microsoft Inverse (1): its inverse, by Gauss-Jordan elimination, in double too.
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "base/half.h"
 #include "ops/shared/facts.h"
 #include "ops/shared/numbers.h"
 #include "ops/shared/rows.h"
@@ -41,6 +44,61 @@ double determinant(std::vector<double>& a, size_t n, const StopSignal* stop) {
     return det;
 }
 
+// Destroys a; what there is no inverse of becomes infinite or NaN.
+void invert(std::vector<double>& a, std::vector<double>& inverse, size_t n, const StopSignal* stop) {
+    inverse.assign(n * n, 0);
+    for (size_t i = 0; i < n; ++i) inverse[i * n + i] = 1;
+    for (size_t i = 0; i < n; ++i) {
+        if (stop) stop->check();
+        size_t pivot = i;
+        for (size_t r = i + 1; r < n; ++r)
+            if (std::fabs(a[r * n + i]) > std::fabs(a[pivot * n + i])) pivot = r;
+        for (std::vector<double>* m : {&a, &inverse}) {
+            const auto at = [&](size_t row) { return m->begin() + static_cast<std::ptrdiff_t>(row * n); };
+            if (pivot != i) std::swap_ranges(at(i), at(i + 1), at(pivot));
+        }
+        const double scale = 1 / a[i * n + i];
+        for (size_t c = 0; c < n; ++c) {
+            a[i * n + c] *= scale;
+            inverse[i * n + c] *= scale;
+        }
+        for (size_t r = 0; r < n; ++r) {
+            const double factor = a[r * n + i];
+            if (r == i || factor == 0) continue;
+            for (size_t c = 0; c < n; ++c) {
+                a[r * n + c] -= factor * a[i * n + c];
+                inverse[r * n + c] -= factor * inverse[i * n + c];
+            }
+        }
+    }
+}
+
+void infer_inverse(InferContext& ctx) {
+    infer_float_like_input(ctx);
+    const Fact& x = ctx.input(0);
+    if (!x.ranked) return;
+    require(x.rank() >= 2, "x has rank ", x.rank(), ", expected at least 2");
+    same_dim(ctx.dims, x.shape.end()[-2], x.shape.back(), "rows against columns of a square");
+}
+
+void run_inverse(RunContext& ctx) {
+    const Tensor& x = ctx.input(0);
+    Tensor& y = ctx.output(0);
+    const int64_t n = x.shape.back(), size = n * n;
+    parallel_for(ctx.parallel(), size == 0 ? 0 : x.count() / size, [&](int64_t b) {
+        std::vector<double> a(static_cast<size_t>(size)), inverse;
+        for (int64_t i = 0; i < size; ++i) a[static_cast<size_t>(i)] = double_at(x, b * size + i);
+        invert(a, inverse, static_cast<size_t>(n), ctx.parallel().stop);
+        for (int64_t i = 0; i < size; ++i) {
+            const double value = inverse[static_cast<size_t>(i)];
+            if (y.dtype == DType::f64) y.as<double>()[b * size + i] = value;
+            else if (y.dtype == DType::f32) y.as<float>()[b * size + i] = static_cast<float>(value);
+            else if (y.dtype == DType::f16) y.as<Half>()[b * size + i] = to_half(static_cast<float>(value));
+            else y.as<BFloat16>()[b * size + i] = to_bfloat16(static_cast<float>(value));
+        }
+    });
+}
+
 void run_det(RunContext& ctx) {
     if (has_half(ctx)) return run_widened(ctx, run_det);
     const Tensor& x = ctx.input(0);
@@ -66,6 +124,12 @@ std::span<const OpDef> det_ops() {
          .infer = infer_det,
          .run = run_det,
          .lower = lower_widened,
+         .min_inputs = 1,
+         .max_inputs = 1},
+        {.name = "Inverse",
+         .domain = "com.microsoft",
+         .infer = infer_inverse,
+         .run = run_inverse,
          .min_inputs = 1,
          .max_inputs = 1},
     };

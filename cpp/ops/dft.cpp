@@ -17,7 +17,6 @@ using Complex = std::complex<double>;
 constexpr int64_t kLongest = int64_t{1} << 24;
 
 int64_t dft_axis(int64_t axis, int64_t rank) {
-    require(rank >= 2, "input has rank ", rank, ", expected at least 2");
     const int64_t normal = normal_axis(axis, rank);
     require(normal != rank - 1, "axis ", axis, " is that of the complex parts");
     return normal;
@@ -45,6 +44,7 @@ void infer_dft(InferContext& ctx) {
     require(x.dtype == DType::undefined || is_float(x.dtype), "input is ", dtype_name(x.dtype));
     check_parts(x);
     if (!x.ranked) return ctx.output_unranked(0, x.dtype);
+    require(x.rank() >= 2, "input has rank ", x.rank(), ", expected at least 2");
     const bool onesided = ctx.attributes.i("onesided", 0) != 0, inverse = ctx.attributes.i("inverse", 0) != 0;
     Shape shape = x.shape;
     int64_t axis = ctx.op().since < 20 ? ctx.attributes.i("axis", 1) : -2;

@@ -230,6 +230,12 @@ std::span<const OpDef> fused_matmul_ops() {
          .lower = lower_fused,
          .min_inputs = 2,
          .max_inputs = 2},
+        {.name = "TransposeMatMul",  // FusedMatMul's former name
+         .domain = "com.microsoft",
+         .infer = infer_fused,
+         .lower = lower_fused,
+         .min_inputs = 2,
+         .max_inputs = 2},
         {.name = "FusedGemm",
          .domain = "com.microsoft",
          .infer = infer_fused_gemm,

@@ -1,10 +1,14 @@
 // GridSample (ai.onnx 16, 20, 22): attributes mode "bilinear" ("linear" from 20; "nearest", "bicubic" / "cubic"),
 // padding_mode "zeros" ("border", "reflection"), align_corners 0. AffineGrid (20): align_corners 0. Any number of
-// spatial axes.
+// spatial axes. GridSample is lowered to an internal operator of the same name, channels-last: all channels of a place
+// are mixed from the same neighbours.
 #include <algorithm>
 #include <cmath>
 
 #include "graph/op.h"
+#include "kernels/kernels.h"
+#include "ops/shared/copy.h"
+#include "ops/spatial/layouts.h"
 
 namespace linnet {
 namespace {
@@ -32,7 +36,7 @@ Mode mode_of(const Attributes& attributes) {
     return m;
 }
 
-void infer_grid_sample(InferContext& ctx) {
+void infer_grid_sample(InferContext& ctx, bool last) {
     const Fact &x = ctx.input(0), &grid = ctx.input(1);
     require(is_float(grid.dtype), "grid is ", dtype_name(grid.dtype), ", expected a float type");
     if (!is_float(x.dtype)) fail(ErrorKind::not_implemented, "GridSample of ", dtype_name(x.dtype));
@@ -43,17 +47,26 @@ void infer_grid_sample(InferContext& ctx) {
     Shape out(static_cast<size_t>(rank), kUnknownDim);
     if (x.ranked) {
         out[0] = x.shape[0];
-        out[1] = x.shape[1];
+        out[last ? out.size() - 1 : 1] = x.shape[last ? x.shape.size() - 1 : 1];
     }
     if (grid.ranked) {
         require(grid.rank() == rank, "grid has rank ", grid.rank(), ", x has rank ", rank);
         require(!is_number(grid.shape.back()) || grid.shape.back() == rank - 2, "grid has ", grid.shape.back(),
                 " coordinates, expected ", rank - 2);
-        for (int64_t i = 2; i < rank; ++i) out[static_cast<size_t>(i)] = grid.shape[static_cast<size_t>(i - 1)];
+        for (size_t i = 1; i + 1 < out.size(); ++i) out[last ? i : i + 1] = grid.shape[i];
         if (x.ranked && is_number(x.shape[0]) && is_number(grid.shape[0]))
             require(x.shape[0] == grid.shape[0], "x has ", x.shape[0], " images, grid ", grid.shape[0]);
     }
     ctx.output(0, x.dtype, out);
+}
+
+void infer_grid_sample_first(InferContext& ctx) { infer_grid_sample(ctx, false); }
+void infer_grid_sample_last(InferContext& ctx) { infer_grid_sample(ctx, true); }
+
+bool lower_grid_sample(const Graph& graph, NodeId id, Patch& patch) {
+    const Fact &x = graph.fact(graph.node(id).inputs[0]), &grid = graph.fact(graph.node(id).inputs[1]);
+    if (!x.ranked && !grid.ranked) return false;
+    return lower_channels_last(graph, id, "GridSample", (x.ranked ? x.rank() : grid.rank()) - 2, patch);
 }
 
 // Folds x into [low, high] by reflections at its ends.
@@ -116,46 +129,73 @@ Neighbours neighbours(const Mode& mode, float g, int64_t length) {
     return n;
 }
 
-void run_grid_sample(RunContext& ctx) {
-    const Tensor &x = ctx.input(0), &grid = ctx.input(1);
-    Tensor& y = ctx.output(0);
+void run_grid_sample(const RunContext& ctx, const Tensor& x, Tensor& y) {
+    const Tensor& grid = ctx.input(1);
     if (y.count() == 0) return;
     const Mode mode = mode_of(ctx.attributes);
     const size_t axes = x.shape.size() - 2;
-    const int64_t channels = x.shape[1], inside = product(x.shape, 2, x.shape.size());
-    const int64_t places = product(y.shape, 2, y.shape.size());
+    const int64_t channels = x.shape.back(), inside = product(x.shape, 1, x.shape.size());
+    const int64_t places = product(y.shape, 1, y.shape.size() - 1);
     if (inside == 0) fail(ErrorKind::invalid_argument, "x of shape ", shape_text(x.shape), " is empty");
-    int64_t combinations = 1;
-    for (size_t a = 0; a < axes; ++a) combinations *= mode.taps;
+    int64_t taps = 1;  // of a place
+    for (size_t a = 0; a < axes; ++a) taps *= mode.taps;
+    const int64_t together = std::max<int64_t>(1, 256 / taps);
     parallel_ranges(ctx.parallel(), x.shape[0] * places, 64, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-            const int64_t image = i / places, place = i % places;
-            const float* g = grid.as<float>() + i * static_cast<int64_t>(axes);
-            Neighbours along[kMostAxes];  // the grid names the last axis first
-            for (size_t a = 0; a < axes; ++a) along[a] = neighbours(mode, g[axes - 1 - a], x.shape[2 + a]);
-            int64_t offsets[64];
-            float weights[64];
-            for (int64_t c = 0; c < combinations; ++c) {
-                int64_t rest = c, offset = 0, step = 1;
-                float weight = 1;
-                for (size_t a = axes; a-- > 0; rest /= mode.taps) {
-                    const int64_t at = along[a].at[rest % mode.taps];
-                    weight *= along[a].weight[rest % mode.taps];
-                    offset = at < 0 || offset < 0 ? -1 : offset + at * step;
-                    step *= x.shape[2 + a];
+        std::vector<int64_t> offsets(static_cast<size_t>(together * taps));
+        std::vector<float> weights(offsets.size());
+        kernels::BlendF32 call;
+        call.taps = static_cast<size_t>(taps);
+        call.channels = static_cast<size_t>(channels);
+        call.x = x.as<float>();
+        call.offsets = offsets.data();
+        call.weights = weights.data();
+        call.y_stride = channels;
+        for (int64_t first = begin; first < end; first += together) {
+            const int64_t count = std::min(together, end - first);
+            for (int64_t i = 0; i < count; ++i) {
+                const float* g = grid.as<float>() + (first + i) * static_cast<int64_t>(axes);
+                const int64_t image = (first + i) / places * inside;
+                Neighbours along[kMostAxes];  // the grid names the last axis first
+                for (size_t a = 0; a < axes; ++a) along[a] = neighbours(mode, g[axes - 1 - a], x.shape[1 + a]);
+                for (int64_t t = 0; t < taps; ++t) {
+                    int64_t rest = t, offset = 0, step = channels;
+                    float weight = 1;
+                    for (size_t a = axes; a-- > 0; rest /= mode.taps) {
+                        const int64_t at = along[a].at[rest % mode.taps];
+                        weight *= along[a].weight[rest % mode.taps];
+                        offset = at < 0 || offset < 0 ? -1 : offset + at * step;
+                        step *= x.shape[1 + a];
+                    }
+                    offsets[static_cast<size_t>(i * taps + t)] = offset < 0 ? -1 : image + offset;
+                    weights[static_cast<size_t>(i * taps + t)] = weight;
                 }
-                offsets[c] = offset;
-                weights[c] = weight;
             }
-            for (int64_t channel = 0; channel < channels; ++channel) {
-                const float* from = x.as<float>() + (image * channels + channel) * inside;
-                float sum = 0;
-                for (int64_t c = 0; c < combinations; ++c)
-                    if (offsets[c] >= 0) sum += weights[c] * from[offsets[c]];
-                y.as<float>()[(image * channels + channel) * places + place] = sum;
-            }
+            call.pixels = static_cast<size_t>(count);
+            call.y = y.as<float>() + first * channels;
+            kernels::kernels().blend_f32(call);
         }
     });
+}
+
+void run_grid_sample_last(RunContext& ctx) { run_grid_sample(ctx, ctx.input(0), ctx.output(0)); }
+
+// Where the rank is not known before.
+void run_grid_sample_first(RunContext& ctx) {
+    const auto permuted = [](const Shape& values, const std::vector<int64_t>& perm) {
+        Shape out;
+        for (int64_t axis : perm) out.push_back(values[static_cast<size_t>(axis)]);
+        return out;
+    };
+    const Tensor& x = ctx.input(0);
+    Tensor& y = ctx.output(0);
+    const std::vector<int64_t> perm = to_channels_last(x.rank() - 2);
+    Tensor from = Tensor::allocate(x.dtype, permuted(x.shape, perm));
+    Tensor to = Tensor::allocate(y.dtype, permuted(y.shape, perm));
+    copy_box(ctx.parallel(), x.dtype, from.shape, x.data, permuted(strides_of(x.shape), perm), from.data,
+             strides_of(from.shape));
+    run_grid_sample(ctx, from, to);
+    copy_box(ctx.parallel(), y.dtype, to.shape, to.data, strides_of(to.shape), y.data,
+             permuted(strides_of(y.shape), perm));
 }
 
 void infer_affine_grid(InferContext& ctx) {
@@ -184,52 +224,74 @@ void infer_affine_grid(InferContext& ctx) {
     ctx.output(0, theta.dtype, out);
 }
 
+// y[i][r] = scale[r] * x[i] + base[r] for two or three axes.
+template <int axes>
+[[gnu::optimize("O3")]] void affine_row(int64_t n, const float* x, const float* scale, const float* base, float* y) {
+    for (int64_t i = 0; i < n; ++i)
+        for (int r = 0; r < axes; ++r) y[i * axes + r] = scale[r] * x[i] + base[r];
+}
+
 void run_affine_grid(RunContext& ctx) {
     const Tensor& theta = ctx.input(0);
     Tensor& y = ctx.output(0);
+    if (y.count() == 0) return;
     const bool align = ctx.attributes.i("align_corners", 0) != 0;
-    const int64_t axes = y.shape.back(), places = product(y.shape, 1, y.shape.size() - 1);
-    if (theta.rank() != 3 || theta.shape[0] != y.shape[0] || theta.shape[1] != axes || theta.shape[2] != axes + 1)
+    const int64_t axes = y.shape.back(), columns = axes + 1;
+    if (theta.rank() != 3 || theta.shape[0] != y.shape[0] || theta.shape[1] != axes || theta.shape[2] != columns)
         fail(ErrorKind::invalid_argument, "theta has shape ", shape_text(theta.shape));
-    parallel_ranges(ctx.parallel(), y.shape[0] * places, 4096, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-            float at[4] = {0, 0, 0, 1};  // last axis first, then 1
-            int64_t rest = i % places;
-            for (int64_t a = 0; a < axes; ++a) {
-                const int64_t length = y.shape[static_cast<size_t>(axes - a)];
-                const auto place = static_cast<float>(rest % length), size = static_cast<float>(length);
-                rest /= length;
-                at[a] = align ? (length > 1 ? -1 + 2 * place / (size - 1) : 0.0f) : (2 * place + 1) / size - 1;
-            }
-            at[axes] = 1;
-            const float* m = theta.as<float>() + i / places * axes * (axes + 1);
-            for (int64_t r = 0; r < axes; ++r) {
-                float sum = 0;
-                for (int64_t c = 0; c <= axes; ++c) sum += m[r * (axes + 1) + c] * at[c];
-                y.as<float>()[i * axes + r] = sum;
-            }
+    std::vector<float> at[kMostAxes];  // the coordinates along each axis, the last axis first
+    for (int64_t a = 0; a < axes; ++a) {
+        const int64_t length = y.shape[static_cast<size_t>(axes - a)];
+        const auto size = static_cast<float>(length);
+        for (int64_t i = 0; i < length; ++i) {
+            const auto place = static_cast<float>(i);
+            at[a].push_back(align ? (length > 1 ? -1 + 2 * place / (size - 1) : 0.0f) : (2 * place + 1) / size - 1);
         }
-    });
+    }
+    const auto width = static_cast<int64_t>(at[0].size()), height = static_cast<int64_t>(at[1].size());
+    const int64_t rows = product(y.shape, 1, y.shape.size() - 2);  // of one image
+    parallel_ranges(
+        ctx.parallel(), y.shape[0] * rows, std::max<int64_t>(1, 4096 / width), [&](int64_t begin, int64_t end) {
+            for (int64_t row = begin; row < end; ++row) {
+                const float* m = theta.as<float>() + row / rows * axes * columns;
+                const auto h = static_cast<size_t>(row % height), d = static_cast<size_t>(row % rows / height);
+                float scale[kMostAxes], base[kMostAxes];
+                for (int64_t r = 0; r < axes; ++r, m += columns) {
+                    scale[r] = m[0];
+                    base[r] = m[1] * at[1][h] + (axes == 3 ? m[2] * at[2][d] : 0.0f) + m[axes];
+                }
+                float* to = y.as<float>() + row * width * axes;
+                if (axes == 2) affine_row<2>(width, at[0].data(), scale, base, to);
+                else affine_row<3>(width, at[0].data(), scale, base, to);
+            }
+        });
 }
 
 }  // namespace
 
 std::span<const OpDef> grid_sample_ops() {
+    constexpr auto row = [](const char* domain, int since) {
+        return OpDef{.name = "GridSample",
+                     .domain = domain,
+                     .since = since,
+                     .infer = infer_grid_sample_first,
+                     .run = run_grid_sample_first,
+                     .lower = lower_grid_sample,
+                     .flags = kFloat32Only,
+                     .min_inputs = 2,
+                     .max_inputs = 2};
+    };
+    constexpr OpDef last = [row] {
+        OpDef made = row("linnet", 1);
+        made.infer = infer_grid_sample_last;
+        made.run = run_grid_sample_last;
+        made.lower = nullptr;
+        return made;
+    }();
     static const OpDef rows[] = {
-        {.name = "GridSample",
-         .since = 16,
-         .infer = infer_grid_sample,
-         .run = run_grid_sample,
-         .flags = kFloat32Only,
-         .min_inputs = 2,
-         .max_inputs = 2},
-        {.name = "GridSample",
-         .domain = "com.microsoft",
-         .infer = infer_grid_sample,
-         .run = run_grid_sample,
-         .flags = kFloat32Only,
-         .min_inputs = 2,
-         .max_inputs = 2},
+        row("", 16),
+        row("com.microsoft", 1),
+        last,
         {.name = "AffineGrid",
          .since = 20,
          .infer = infer_affine_grid,

@@ -19,12 +19,17 @@ void infer_if(InferContext& ctx) {
     const Fact& condition = tensor_input(ctx, 0);
     require(condition.dtype == DType::boolean || condition.dtype == DType::undefined,
             "the condition must be bool, not ", dtype_name(condition.dtype));
-    for (const char* branch : {"then_branch", "else_branch"})
-        require(ctx.attributes.g(branch) != nullptr, "the graph '", branch, "' is missing");
-    const auto yes = branch_facts(ctx, "then_branch"), no = branch_facts(ctx, "else_branch");
     const auto outputs = static_cast<size_t>(ctx.outputs());
-    require(yes.size() >= outputs && no.size() >= outputs, "the branches have ", yes.size(), " and ", no.size(),
-            " outputs, the node has ", outputs);
+    for (const char* branch : {"then_branch", "else_branch"}) {
+        require(ctx.attributes.g(branch) != nullptr, "the graph '", branch, "' is missing");
+        const Graph& body = body_of(ctx.node(), branch);
+        const auto captures = static_cast<size_t>(ctx.node().captures);
+        require(body.inputs.size() == captures, "'", branch, "' has ", body.inputs.size() - captures,
+                " inputs, a branch takes none");
+        require(body.outputs.size() >= outputs, "'", branch, "' has ", body.outputs.size(), " outputs, the node has ",
+                outputs);
+    }
+    const auto yes = branch_facts(ctx, "then_branch"), no = branch_facts(ctx, "else_branch");
     const Tensor* known = ctx.constant(0);
     for (size_t i = 0; i < outputs; ++i) {
         const auto index = static_cast<int>(i);

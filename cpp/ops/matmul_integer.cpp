@@ -302,12 +302,8 @@ void infer_dynamic(InferContext& ctx) {
 
 bool lower_dynamic(const Graph& graph, NodeId id, Patch& patch) {
     const Node& node = graph.node(id);
-    Node quantize;
-    quantize.op_type = "DynamicQuantizeLinear";
-    quantize.op = find_op("", quantize.op_type, kMaxOpset);
-    quantize.inputs = {node.inputs[0]};
-    const ValueIds a = patch.node(std::move(quantize), 3);
-    return finish_lowering(node, {a[0], node.inputs[1], a[1], node.inputs[2], a[2], optional_input(node, 3)},
+    const ValueId a = patch.node("DynamicQuantizeLinear", {node.inputs[0]}, {}, "", 3);  // and its scale and zero
+    return finish_lowering(node, {a, node.inputs[1], a + 1, node.inputs[2], a + 2, optional_input(node, 3)},
                            optional_input(node, 4), patch);
 }
 

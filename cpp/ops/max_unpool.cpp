@@ -1,7 +1,6 @@
 // MaxUnpool (ai.onnx 9, 11, 22): attributes kernel_shape, pads 0, strides 1. Inputs x, the indices of MaxPool into the
 // (unpadded) tensor that was pooled, and output_shape, which pads that tensor at its end.
 #include "graph/op.h"
-#include "ops/shared/copy.h"
 #include "ops/spatial/window.h"
 
 namespace linnet {
@@ -42,6 +41,26 @@ void infer(InferContext& ctx) {
     ctx.output(0, x.dtype, out);
 }
 
+// Indices may name any place, and one place twice: the last one wins, so there is one thread.
+template <class T>
+void scatter(const Tensor& x, const int64_t* indices, const Shape& from, Tensor& y) {
+    const Shape strides = strides_of(y.shape);
+    const int64_t count = x.count(), places = element_count(from);
+    const bool same = from == y.shape;
+    const T* source = static_cast<const T*>(x.data);
+    T* target = static_cast<T*>(y.data);
+    for (int64_t i = 0; i < count; ++i) {
+        int64_t rest = indices[i], at = rest;
+        if (rest < 0 || rest >= places)
+            fail(ErrorKind::invalid_argument, "index ", rest, " is outside [0, ", places - 1, "]");
+        if (!same) {
+            at = 0;
+            for (size_t axis = from.size(); axis-- > 0; rest /= from[axis]) at += rest % from[axis] * strides[axis];
+        }
+        target[at] = source[i];
+    }
+}
+
 void run(RunContext& ctx) {
     const Tensor &x = ctx.input(0), &indices = ctx.input(1);
     Tensor& y = ctx.output(0);
@@ -49,16 +68,15 @@ void run(RunContext& ctx) {
         fail(ErrorKind::invalid_argument, "indices have shape ", shape_text(indices.shape), ", x ",
              shape_text(x.shape));
     DimTable numbers;
-    const Shape from = pooled_from(numbers, ctx.attributes, x.shape), strides = strides_of(y.shape);
-    const int64_t count = x.count(), places = element_count(from), total = y.count();
-    const uint64_t zero = 0;
-    fill_flat(ctx.parallel(), y.dtype, total, &zero, y.data);
-    for (int64_t i = 0; i < count; ++i) {
-        int64_t rest = indices.as<int64_t>()[i], at = 0;
-        if (rest < 0 || rest >= places)
-            fail(ErrorKind::invalid_argument, "index ", rest, " is outside [0, ", places - 1, "]");
-        for (size_t axis = from.size(); axis-- > 0; rest /= from[axis]) at += rest % from[axis] * strides[axis];
-        copy_run(y.dtype, 1, element(x.data, x.dtype, i), element(y.data, y.dtype, at));
+    const Shape from = pooled_from(numbers, ctx.attributes, x.shape);
+    parallel_ranges(ctx.parallel(), static_cast<int64_t>(y.bytes()), 1 << 18, [&](int64_t begin, int64_t end) {
+        __builtin_memset(static_cast<char*>(y.data) + begin, 0, static_cast<size_t>(end - begin));
+    });
+    const auto* at = indices.as<int64_t>();
+    switch (dtype_size(x.dtype)) {
+        case 2: return scatter<uint16_t>(x, at, from, y);
+        case 4: return scatter<uint32_t>(x, at, from, y);
+        default: return scatter<uint64_t>(x, at, from, y);
     }
 }
 

@@ -2,7 +2,7 @@
 // iou_threshold 0, score_threshold (none) -> indices [selected, 3] of (batch, class, box). Attribute center_point_box
 // 0: boxes are (y1, x1, y2, x2) with corners in any order, else (x centre, y centre, width, height).
 #include <algorithm>
-#include <numeric>
+#include <cstring>
 #include <vector>
 
 #include "ops/shared/facts.h"
@@ -43,32 +43,65 @@ Box box_of(const float* p, bool centred) {
     return box;
 }
 
-bool overlaps(const Box& a, const Box& b, float threshold) {
-    const float height = std::min(a.bottom, b.bottom) - std::max(a.top, b.top);
-    const float width = std::min(a.right, b.right) - std::max(a.left, b.left);
-    if (!(height > 0) || !(width > 0)) return false;
-    const float shared = height * width, joint = a.area + b.area - shared;
-    return a.area > 0 && b.area > 0 && joint > 0 && shared / joint > threshold;
+// The boxes that were kept, coordinate by coordinate.
+struct Kept {
+    std::vector<float> top, left, bottom, right, area;
+    void add(const Box& box) {
+        top.push_back(box.top);
+        left.push_back(box.left);
+        bottom.push_back(box.bottom);
+        right.push_back(box.right);
+        area.push_back(box.area);
+    }
+    size_t size() const { return top.size(); }
+};
+
+// Whether a box overlaps one of those from `begin` to `end` by more than the threshold: their intersection over their
+// union. Vectorised by the compiler.
+[[gnu::optimize("O3")]] bool overlaps(const Box& box, const Kept& kept, size_t begin, size_t end, float threshold) {
+    const float *top = kept.top.data(), *left = kept.left.data(), *bottom = kept.bottom.data(),
+                *right = kept.right.data(), *area = kept.area.data();
+    int any = 0;
+    for (size_t i = begin; i < end; ++i) {
+        const float height = std::min(box.bottom, bottom[i]) - std::max(box.top, top[i]);
+        const float width = std::min(box.right, right[i]) - std::max(box.left, left[i]);
+        const float shared = height * width, joint = box.area + area[i] - shared;
+        any |= (height > 0) & (width > 0) & (box.area > 0) & (area[i] > 0) & (joint > 0) & (shared / joint > threshold);
+    }
+    return any;
+}
+
+// Orders as the scores do, NaN below all of them; of equals the first box is the greatest.
+uint64_t sort_key(float score, size_t box) {
+    const float positive = score + 0.0f;  // no -0
+    uint32_t bits;
+    std::memcpy(&bits, &positive, sizeof bits);
+    bits = score != score ? 0 : bits >> 31 ? ~bits : bits | 0x80000000u;
+    return static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~box);
 }
 
 // Best score first; each kept box drops what overlaps it too much.
 void suppress(const std::vector<Box>& boxes, const float* scores, int64_t most, float iou, const float* least,
               std::vector<int64_t>& kept) {
-    std::vector<int64_t> order;
+    std::vector<uint64_t> heap;
+    heap.reserve(boxes.size());
     for (size_t i = 0; i < boxes.size(); ++i)
-        if (!least || scores[i] > *least) order.push_back(static_cast<int64_t>(i));
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-        const bool nan_a = scores[a] != scores[a], nan_b = scores[b] != scores[b];
-        if (nan_a || nan_b) return !nan_a && nan_b;
-        return scores[a] > scores[b];
-    });
+        if (!least || scores[i] > *least) heap.push_back(sort_key(scores[i], i));
+    std::make_heap(heap.begin(), heap.end());
+    Kept chosen;
     kept.clear();
-    for (int64_t i : order) {
-        if (static_cast<int64_t>(kept.size()) >= most) break;
-        const Box& box = boxes[static_cast<size_t>(i)];
-        const bool dropped = std::any_of(kept.begin(), kept.end(),
-                                         [&](int64_t k) { return overlaps(box, boxes[static_cast<size_t>(k)], iou); });
-        if (!dropped) kept.push_back(i);
+    while (!heap.empty() && static_cast<int64_t>(kept.size()) < most) {
+        std::pop_heap(heap.begin(), heap.end());
+        const auto at = static_cast<uint32_t>(~heap.back());
+        heap.pop_back();
+        const Box& box = boxes[at];
+        constexpr size_t kTogether = 64;
+        bool dropped = false;
+        for (size_t i = 0; i < chosen.size() && !dropped; i += kTogether)
+            dropped = overlaps(box, chosen, i, std::min(chosen.size(), i + kTogether), iou);
+        if (dropped) continue;
+        kept.push_back(at);
+        chosen.add(box);
     }
 }
 

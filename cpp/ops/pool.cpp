@@ -239,6 +239,13 @@ void run_lp(RunContext& ctx) {
               });
 }
 
+// com.microsoft NhwcMaxPool.
+bool lower_last(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    patch.replace(node.outputs[0], patch.node("MaxPool", node.inputs, node.attributes, "linnet"));
+    return true;
+}
+
 }  // namespace
 
 std::span<const OpDef> pool_ops() {
@@ -253,6 +260,12 @@ std::span<const OpDef> pool_ops() {
          .infer = infer_first,
          .simplify = fold_pad_into_pool,
          .lower = lower,
+         .min_inputs = 1,
+         .max_inputs = 1},
+        {.name = "NhwcMaxPool",
+         .domain = "com.microsoft",
+         .infer = infer_max_last,
+         .lower = lower_last,
          .min_inputs = 1,
          .max_inputs = 1},
         {.name = "LpPool", .infer = infer_first, .lower = lower, .min_inputs = 1, .max_inputs = 1},

@@ -22,16 +22,12 @@ ValueId dequantize(const Node& node, size_t x, size_t scale, size_t zero, Patch&
 
 // Becomes the operator `op` of onnxruntime on these inputs.
 bool become(const Node& node, const char* op, ValueIds inputs, Patch& patch) {
-    Node real;
-    real.name = node.name;
-    real.op_type = op;
-    real.domain = "com.microsoft";
-    real.op = find_op(real.domain, op, 1);
-    real.inputs = std::move(inputs);
-    real.attributes = node.attributes;
-    const ValueIds made = patch.node(std::move(real), static_cast<int>(node.outputs.size()));
-    for (size_t i = 0; i < made.size(); ++i)
-        if (node.outputs[i] != kNoValue) patch.replace(node.outputs[i], made[i]);
+    const auto outputs = static_cast<int>(node.outputs.size());
+    ValueId made = patch.node(op, inputs, node.attributes, "com.microsoft", outputs);
+    for (ValueId output : node.outputs) {
+        if (output != kNoValue) patch.replace(output, made);
+        ++made;
+    }
     return true;
 }
 

@@ -1,6 +1,7 @@
 // The quantized operators of com.microsoft that are not products: QLinearAdd, QLinearMul, QLinearWhere, QLinearSigmoid,
 // QLinearLeakyRelu, QLinearSoftmax, QLinearConcat, QLinearGlobalAveragePool, QLinearAveragePool. Each means what its
-// QDQ form says (dequantize, the float operator, quantize), and becomes that.
+// QDQ form says (dequantize, the float operator, quantize), and becomes that. So does QLinearReduceMean (attributes
+// axes, keepdims).
 #include <string>
 #include <vector>
 
@@ -178,6 +179,30 @@ bool lower_pool(const Graph& graph, NodeId id, Patch& patch) {
     return finish_one(graph, node, patch, real);
 }
 
+void infer_mean(InferContext& ctx) {
+    check_one(ctx);
+    const Fact& x = ctx.input(0);
+    if (!x.ranked) return ctx.output_unranked(0, x.dtype);
+    Shape shape = x.shape, kept;
+    const std::vector<int64_t> axes = ctx.attributes.ints("axes");
+    if (axes.empty()) std::fill(shape.begin(), shape.end(), 1);
+    std::vector<bool> gone(shape.size(), axes.empty());
+    for (int64_t given : axes) {
+        const auto axis = static_cast<size_t>(normal_axis(given, x.rank()));
+        shape[axis] = 1;
+        gone[axis] = true;
+    }
+    for (size_t i = 0; i < shape.size(); ++i)
+        if (!gone[i] || ctx.attributes.i("keepdims", 1)) kept.push_back(shape[i]);
+    ctx.output(0, x.dtype, kept);
+}
+bool lower_mean(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const ValueIds inputs{real_input(node, patch), patch.constant_ints(node.attributes.ints("axes"))};
+    return finish_one(graph, node, patch,
+                      patch.node("ReduceMean", inputs, Attributes().set("keepdims", node.attributes.i("keepdims", 1))));
+}
+
 // y_scale, y_zero, then x, x_scale, x_zero of each part
 void infer_concat(InferContext& ctx) {
     if (ctx.inputs() < 5 || (ctx.inputs() - 2) % 3 != 0)
@@ -226,13 +251,15 @@ std::span<const OpDef> qlinear_ops() {
          .infer = infer_two,
          .lower = lower_two,
          .min_inputs = 7,
-         .max_inputs = 8},
+         .max_inputs = 8,
+         .may_omit = 1u << 2 | 1u << 5},
         {.name = "QLinearMul",
          .domain = kDomain,
          .infer = infer_two,
          .lower = lower_two,
          .min_inputs = 7,
-         .max_inputs = 8},
+         .max_inputs = 8,
+         .may_omit = 1u << 2 | 1u << 5},
         {.name = "QLinearWhere",
          .domain = kDomain,
          .infer = infer_where,
@@ -244,31 +271,43 @@ std::span<const OpDef> qlinear_ops() {
          .infer = infer_one,
          .lower = lower_sigmoid,
          .min_inputs = 4,
-         .max_inputs = 5},
+         .max_inputs = 5,
+         .may_omit = 1u << 2},
         {.name = "QLinearLeakyRelu",
          .domain = kDomain,
          .infer = infer_one,
          .lower = lower_leaky_relu,
          .min_inputs = 4,
-         .max_inputs = 5},
+         .max_inputs = 5,
+         .may_omit = 1u << 2},
         {.name = "QLinearSoftmax",
          .domain = kDomain,
          .infer = infer_one,
          .lower = lower_softmax,
          .min_inputs = 4,
-         .max_inputs = 5},
+         .max_inputs = 5,
+         .may_omit = 1u << 2},
         {.name = "QLinearGlobalAveragePool",
          .domain = kDomain,
          .infer = infer_global_pool,
          .lower = lower_pool,
          .min_inputs = 4,
-         .max_inputs = 5},
+         .max_inputs = 5,
+         .may_omit = 1u << 2},
         {.name = "QLinearAveragePool",
          .domain = kDomain,
          .infer = infer_pool,
          .lower = lower_pool,
          .min_inputs = 4,
-         .max_inputs = 5},
+         .max_inputs = 5,
+         .may_omit = 1u << 2},
+        {.name = "QLinearReduceMean",
+         .domain = kDomain,
+         .infer = infer_mean,
+         .lower = lower_mean,
+         .min_inputs = 4,
+         .max_inputs = 5,
+         .may_omit = 1u << 2},
         {.name = "QLinearConcat", .domain = kDomain, .infer = infer_concat, .lower = lower_concat, .min_inputs = 5},
     };
     return rows;

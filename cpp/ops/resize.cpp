@@ -109,15 +109,10 @@ Request read_request(const Attributes& attributes, const OpDef& op, const Shape&
     else if (const Tensor* t = constant(at.scales)) scales = floats_of(*t);
     if (!scales.empty()) {
         require(scales.size() == in.size(), "scales has ", scales.size(), " entries, expected ", in.size());
-        const Tensor* roi = !is_simple(op) ? constant(1) : nullptr;
-        const bool crop = attributes.s("coordinate_transformation_mode", "") == "tf_crop_and_resize";
+        // Of the whole axis, cropped or not, as ONNX's own shape inference has it.
         for (size_t i = 0; i < in.size(); ++i) {
             require(scales[i] > 0 && std::isfinite(scales[i]), "scale ", scales[i], " is not positive");
-            float scale = scales[i];
-            if (crop && roi && roi->count() == 2 * static_cast<int64_t>(in.size()))
-                scale *= static_cast<float>(double_at(*roi, static_cast<int64_t>(in.size() + i)) -
-                                            double_at(*roi, static_cast<int64_t>(i)));
-            r.out[i] = scaled_size(dims, in[i], scale);
+            r.out[i] = scaled_size(dims, in[i], scales[i]);
         }
         r.scales = std::move(scales);
         r.known = true;

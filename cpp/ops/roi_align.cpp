@@ -1,14 +1,17 @@
 // RoiAlign (ai.onnx 10, 16, 22): attributes mode "avg", output_height 1, output_width 1, sampling_ratio 0 (adaptive),
-// spatial_scale 1, coordinate_transformation_mode "half_pixel" (10: as "output_half_pixel").
+// spatial_scale 1, coordinate_transformation_mode "half_pixel" (10: as "output_half_pixel"). Lowered to an internal
+// operator of the same name, channels-last: all channels of a bin are mixed from the same places.
 #include <algorithm>
 #include <cmath>
 
 #include "graph/op.h"
+#include "kernels/kernels.h"
+#include "ops/spatial/layouts.h"
 
 namespace linnet {
 namespace {
 
-void infer(InferContext& ctx) {
+void infer(InferContext& ctx, size_t channel) {
     const Fact &x = ctx.input(0), &rois = ctx.input(1), &batch = ctx.input(2);
     require(is_float(x.dtype) && rois.dtype == x.dtype, "x is ", dtype_name(x.dtype), " and rois are ",
             dtype_name(rois.dtype), ", expected one float type");
@@ -24,46 +27,51 @@ void infer(InferContext& ctx) {
     const int64_t count = rois.ranked ? rois.shape[0] : batch.ranked ? batch.shape[0] : kUnknownDim;
     if (rois.ranked && batch.ranked && is_number(rois.shape[0]) && is_number(batch.shape[0]))
         require(rois.shape[0] == batch.shape[0], rois.shape[0], " rois and ", batch.shape[0], " batch_indices");
-    ctx.output(0, x.dtype, {count, x.ranked ? x.shape[1] : kUnknownDim, height, width});
+    const int64_t channels = x.ranked ? x.shape[channel] : kUnknownDim;
+    if (channel == 1) ctx.output(0, x.dtype, {count, channels, height, width});
+    else ctx.output(0, x.dtype, {count, height, width, channels});
+}
+void infer_first(InferContext& ctx) { infer(ctx, 1); }
+void infer_last(InferContext& ctx) { infer(ctx, 3); }
+
+constexpr const char* kTransformation = "coordinate_transformation_mode";
+
+bool lower(const Graph& graph, NodeId id, Patch& patch) {
+    Attributes attributes = graph.node(id).attributes;
+    if (graph.node(id).op->since < 16) attributes.set(kTransformation, std::string("output_half_pixel"));
+    return lower_channels_last(graph, id, "RoiAlign", 2, patch, &attributes);
 }
 
-// A bilinear sample: four places and their weights.
-struct Sample {
-    int64_t at[4] = {0, 0, 0, 0};
-    float weight[4] = {0, 0, 0, 0};
+// The two places along an axis that a sample lies between, and their weights: none outside.
+struct Between {
+    int64_t low = 0, high = 0;
+    float low_weight = 0, high_weight = 0;
 };
 
-Sample sample(float y, float x, int64_t height, int64_t width) {
-    Sample s;
-    if (!(y >= -1 && y <= static_cast<float>(height) && x >= -1 && x <= static_cast<float>(width))) return s;
-    y = std::max(y, 0.0f);
-    x = std::max(x, 0.0f);
-    const int64_t top = std::min(static_cast<int64_t>(y), height - 1),
-                  left = std::min(static_cast<int64_t>(x), width - 1);
-    const int64_t bottom = std::min(top + 1, height - 1), right = std::min(left + 1, width - 1);
-    const float dy = top == height - 1 ? 0.0f : y - static_cast<float>(top);
-    const float dx = left == width - 1 ? 0.0f : x - static_cast<float>(left);
-    const int64_t at[4] = {top * width + left, top * width + right, bottom * width + left, bottom * width + right};
-    const float weight[4] = {(1 - dy) * (1 - dx), (1 - dy) * dx, dy * (1 - dx), dy * dx};
-    std::copy_n(at, 4, s.at);
-    std::copy_n(weight, 4, s.weight);
-    return s;
+Between between(float at, int64_t length) {
+    Between b;
+    if (!(at >= -1 && at <= static_cast<float>(length))) return b;
+    at = std::max(at, 0.0f);
+    b.low = std::min(static_cast<int64_t>(at), length - 1);
+    b.high = std::min(b.low + 1, length - 1);
+    b.high_weight = b.low == length - 1 ? 0.0f : at - static_cast<float>(b.low);
+    b.low_weight = 1 - b.high_weight;
+    return b;
 }
 
-// Samples whose places are worked out together.
-constexpr int64_t kMostSamples = 1024;
+// What the kernel mixes at a time.
+constexpr size_t kMostTaps = 1024;
 
 void run(RunContext& ctx) {
     const Tensor &x = ctx.input(0), &rois = ctx.input(1), &batch = ctx.input(2);
     Tensor& out = ctx.output(0);
     if (out.count() == 0) return;
-    const int64_t channels = x.shape[1], height = x.shape[2], width = x.shape[3];
-    const int64_t out_h = out.shape[2], out_w = out.shape[3], count = out.shape[0];
+    const int64_t height = x.shape[1], width = x.shape[2], channels = x.shape[3];
+    const int64_t out_h = out.shape[1], out_w = out.shape[2], count = out.shape[0];
     if (rois.rank() != 2 || rois.shape[1] != 4 || batch.count() != count || height == 0 || width == 0)
         fail(ErrorKind::invalid_argument, "rois of shape ", shape_text(rois.shape), " on x of shape ",
              shape_text(x.shape));
-    const bool half_pixel =
-        ctx.node.op->since >= 16 && ctx.attributes.s("coordinate_transformation_mode", "half_pixel") == "half_pixel";
+    const bool half_pixel = ctx.attributes.s(kTransformation, "half_pixel") == "half_pixel";
     const bool max = ctx.attributes.s("mode", "avg") == "max";
     const float scale = ctx.attributes.f("spatial_scale", 1), offset = half_pixel ? 0.5f : 0.0f;
     const int64_t ratio = ctx.attributes.i("sampling_ratio", 0);
@@ -97,40 +105,55 @@ void run(RunContext& ctx) {
         if (b.grid_h > 4096 || b.grid_w > 4096) fail(ErrorKind::invalid_argument, "sampling_ratio ", ratio);
         boxes.push_back(b);
     }
-    parallel_ranges(ctx.parallel(), count * out_h * out_w, 4, [&](int64_t begin, int64_t end) {
-        std::vector<Sample> samples;
-        for (int64_t i = begin; i < end; ++i) {
-            const int64_t roi = i / (out_h * out_w), py = i / out_w % out_h, px = i % out_w;
-            const Box& b = boxes[static_cast<size_t>(roi)];
-            const int64_t total = b.grid_h * b.grid_w;
-            for (int64_t done = 0; done == 0 || done < total; done += kMostSamples) {
-                samples.clear();
-                for (int64_t s = done; s < std::min(total, done + kMostSamples); ++s) {
-                    const auto sy = static_cast<float>(s / b.grid_w), sx = static_cast<float>(s % b.grid_w);
-                    samples.push_back(
-                        sample(b.y + (static_cast<float>(py) + (sy + 0.5f) / static_cast<float>(b.grid_h)) * b.bin_h,
-                               b.x + (static_cast<float>(px) + (sx + 0.5f) / static_cast<float>(b.grid_w)) * b.bin_w,
-                               height, width));
-                }
-                for (int64_t c = 0; c < channels; ++c) {
-                    const float* from = x.as<float>() + (b.image * channels + c) * height * width;
-                    float& place = out.as<float>()[((roi * channels + c) * out_h + py) * out_w + px];
-                    float value = done ? place : 0;
-                    bool first = done == 0;
-                    for (const Sample& s : samples) {
-                        const float parts[4] = {s.weight[0] * from[s.at[0]], s.weight[1] * from[s.at[1]],
-                                                s.weight[2] * from[s.at[2]], s.weight[3] * from[s.at[3]]};
-                        if (!max) {
-                            value += parts[0] + parts[1] + parts[2] + parts[3];
-                            continue;
-                        }
-                        const float most = std::max(std::max(parts[0], parts[1]), std::max(parts[2], parts[3]));
-                        value = first ? most : std::max(value, most);
-                        first = false;
+    parallel_ranges(ctx.parallel(), count * out_h, 1, [&](int64_t begin, int64_t end) {
+        std::vector<Between> rows, columns;
+        std::vector<int64_t> offsets;
+        std::vector<float> weights;
+        kernels::BlendF32 call;
+        call.pixels = 1;
+        call.channels = static_cast<size_t>(channels);
+        call.x = x.as<float>();
+        call.largest = max;
+        const auto mix = [&] {
+            call.taps = offsets.size();
+            call.offsets = offsets.data();
+            call.weights = weights.data();
+            kernels::kernels().blend_f32(call);
+            call.accumulate = true;
+            offsets.clear();
+            weights.clear();
+        };
+        // The samples of bin `i` along an axis.
+        const auto samples = [](float start, float bin, int64_t i, int64_t grid, int64_t length,
+                                std::vector<Between>& to) {
+            to.clear();
+            for (int64_t s = 0; s < grid; ++s)
+                to.push_back(between(
+                    start + (static_cast<float>(i) + (static_cast<float>(s) + 0.5f) / static_cast<float>(grid)) * bin,
+                    length));
+        };
+        for (int64_t row = begin; row < end; ++row) {
+            const Box& b = boxes[static_cast<size_t>(row / out_h)];
+            samples(b.y, b.bin_h, row % out_h, b.grid_h, height, rows);
+            const float share = max ? 1.0f : 1 / static_cast<float>(std::max<int64_t>(1, b.grid_h * b.grid_w));
+            for (int64_t px = 0; px < out_w; ++px) {
+                samples(b.x, b.bin_w, px, b.grid_w, width, columns);
+                call.y = out.as<float>() + (row * out_w + px) * channels;
+                call.accumulate = false;
+                if (b.grid_h * b.grid_w == 0) std::fill_n(call.y, channels, 0.0f);
+                for (const Between& v : rows)
+                    for (const Between& h : columns) {
+                        const auto add = [&](int64_t y, int64_t x, float weight) {
+                            offsets.push_back(((b.image * height + y) * width + x) * channels);
+                            weights.push_back(weight * share);
+                        };
+                        add(v.low, h.low, v.low_weight * h.low_weight);
+                        add(v.low, h.high, v.low_weight * h.high_weight);
+                        add(v.high, h.low, v.high_weight * h.low_weight);
+                        add(v.high, h.high, v.high_weight * h.high_weight);
+                        if (offsets.size() >= kMostTaps) mix();
                     }
-                    place = value;
-                    if (!max && total > 0 && done + kMostSamples >= total) place /= static_cast<float>(total);
-                }
+                if (!offsets.empty()) mix();
             }
         }
     });
@@ -139,17 +162,16 @@ void run(RunContext& ctx) {
 }  // namespace
 
 std::span<const OpDef> roi_align_ops() {
+    constexpr auto row = [](int since) {
+        return OpDef{
+            .name = "RoiAlign", .since = since, .infer = infer_first, .lower = lower, .min_inputs = 3, .max_inputs = 3};
+    };
     static const OpDef rows[] = {
+        row(10),
+        row(16),
         {.name = "RoiAlign",
-         .since = 10,
-         .infer = infer,
-         .run = run,
-         .flags = kFloat32Only,
-         .min_inputs = 3,
-         .max_inputs = 3},
-        {.name = "RoiAlign",
-         .since = 16,
-         .infer = infer,
+         .domain = "linnet",
+         .infer = infer_last,
          .run = run,
          .flags = kFloat32Only,
          .min_inputs = 3,

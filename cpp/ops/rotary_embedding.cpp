@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "ops/shared/product.h"
+#include "ops/shared/rotary.h"
 
 namespace linnet {
 namespace {
@@ -102,27 +103,6 @@ std::vector<int64_t> rows_of(const RunContext& ctx, const Sizes& s) {
     return rows;
 }
 
-// Halves of a head that lie apart, a block of pairs at a time.
-template <class T>
-void rotate_halves(int64_t half, const T* cos, const T* sin, const T* x, T* y) {
-    constexpr int64_t kBlock = 8;
-    int64_t i = 0;
-    for (; i + kBlock <= half; i += kBlock) {
-        T low[kBlock], high[kBlock];
-        for (int64_t j = 0; j < kBlock; ++j) {
-            low[j] = cos[i + j] * x[i + j] - sin[i + j] * x[half + i + j];
-            high[j] = sin[i + j] * x[i + j] + cos[i + j] * x[half + i + j];
-        }
-        std::copy_n(low, kBlock, y + i);
-        std::copy_n(high, kBlock, y + half + i);
-    }
-    for (; i < half; ++i) {
-        const T a = x[i], b = x[half + i];
-        y[i] = cos[i] * a - sin[i] * b;
-        y[half + i] = sin[i] * a + cos[i] * b;
-    }
-}
-
 template <class T>
 void rotate(const RunContext& ctx, const Sizes& s, const T* x, const T* cos, const T* sin, T* y) {
     const std::vector<int64_t> rows = rows_of(ctx, s);
@@ -136,12 +116,7 @@ void rotate(const RunContext& ctx, const Sizes& s, const T* x, const T* cos, con
             for (int64_t h = 0; h < s.heads; ++h) {
                 const T* from = x + base + h * s.head_stride;
                 T* to = y + base + h * s.head_stride;
-                if (!interleaved) rotate_halves(s.half, c, d, from, to);
-                for (int64_t i = 0; i < s.half && interleaved; ++i) {
-                    const T a = from[2 * i], b = from[2 * i + 1];
-                    to[2 * i] = c[i] * a - d[i] * b;
-                    to[2 * i + 1] = d[i] * a + c[i] * b;
-                }
+                rotate_pairs(from, s.half, interleaved, c, d, to);
                 std::copy(from + s.rotary, from + s.head, to + s.rotary);
             }
         }

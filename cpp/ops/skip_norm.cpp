@@ -3,6 +3,7 @@
 // SkipSimplifiedLayerNormalization: input, skip, gamma, bias? -> the same
 // EmbedLayerNormalization: input_ids, segment_ids?, word, position, segment embeddings, gamma, beta, mask?,
 //   position_ids? -> output, mask_index?, embedding_sum?
+#include "ops/shared/compose.h"
 #include "ops/shared/facts.h"
 #include "ops/shared/rows.h"
 
@@ -32,43 +33,35 @@ void infer_skip(InferContext& ctx) {
     if (ctx.has_output(3)) ctx.output(3, x.dtype, x.shape);
 }
 
-bool has(const ValueIds& values, size_t i) { return i < values.size() && values[i] != kNoValue; }
+ValueId part(const ValueIds& values, size_t i) { return i < values.size() ? values[i] : kNoValue; }
 
-bool lower_skip(const Graph& graph, NodeId id, Patch& patch) {
-    const Node node = graph.node(id);
-    const bool simple = simplified(*node.op);
-    const size_t bias = simple ? 3 : 4;
-    ValueId sum = patch.node("Add", {node.inputs[0], node.inputs[1]});
-    if (has(node.inputs, bias)) sum = patch.node("Add", {sum, node.inputs[bias]});
+// The first of the normalisation's outputs.
+ValueId normalise(Patch& patch, const Node& node, const char* type, const ValueIds& inputs, int outputs) {
     Attributes attributes;
     attributes.set("axis", int64_t{-1}).set("epsilon", node.attributes.f("epsilon", 1e-12f));
-    if (simple) {
-        Node norm;
-        norm.op_type = "SimplifiedLayerNormalization";
-        norm.op = find_op("", norm.op_type, kMaxOpset);
-        norm.inputs = {sum, node.inputs[2]};
-        norm.attributes = attributes;
-        const ValueIds made = patch.node(std::move(norm), has(node.outputs, 2) ? 2 : 1);
-        patch.replace(node.outputs[0], made[0]);
-        if (has(node.outputs, 1))  // nothing is subtracted; the mean as such is not computed elsewhere either
-            patch.replace(node.outputs[1],
-                          patch.node("Cast", {patch.node("ReduceMean", {sum, patch.constant_ints({-1})})},
-                                     Attributes().set("to", static_cast<int64_t>(DType::f32))));
-        if (has(node.outputs, 2)) patch.replace(node.outputs[2], made[1]);
+    return patch.node(type, inputs, std::move(attributes), "", outputs);
+}
+
+bool lower_skip(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const Compose make{patch};
+    const ValueIds in = node.inputs, out = node.outputs;
+    const bool simple = simplified(*node.op);
+    const ValueId bias = part(in, simple ? 3 : 4);
+    ValueId sum = make.op("Add", {in[0], in[1]});
+    if (bias != kNoValue) sum = make.op("Add", {sum, bias});
+    ValueId results[4] = {kNoValue, kNoValue, kNoValue, sum};
+    if (simple) {  // nothing is subtracted; the mean as such is not computed elsewhere either
+        results[0] = normalise(patch, node, "SimplifiedLayerNormalization", {sum, in[2]}, 2);
+        results[2] = results[0] + 1;
+        if (part(out, 1) != kNoValue) results[1] = make.cast(make.op("ReduceMean", {sum, make.ints({-1})}), DType::f32);
     } else {
-        Node norm;
-        norm.op_type = "LayerNormalization";
-        norm.op = find_op("", norm.op_type, kMaxOpset);
-        norm.inputs = {sum, node.inputs[2]};
-        if (has(node.inputs, 3)) norm.inputs.push_back(node.inputs[3]);
-        norm.attributes = attributes;
-        const int outputs = has(node.outputs, 2) ? 3 : has(node.outputs, 1) ? 2 : 1;
-        const ValueIds made = patch.node(std::move(norm), outputs);
-        patch.replace(node.outputs[0], made[0]);
-        for (size_t i = 1; i < 3; ++i)
-            if (has(node.outputs, i)) patch.replace(node.outputs[i], made[i]);
+        results[0] = normalise(patch, node, "LayerNormalization", {sum, in[2], part(in, 3)}, 3);
+        results[1] = results[0] + 1;
+        results[2] = results[0] + 2;
     }
-    if (has(node.outputs, 3)) patch.replace(node.outputs[3], sum);
+    for (size_t i = 0; i < out.size(); ++i)
+        if (out[i] != kNoValue) patch.replace(out[i], results[i]);
     return true;
 }
 
@@ -92,35 +85,26 @@ void infer_embed(InferContext& ctx) {
 }
 
 bool lower_embed(const Graph& graph, NodeId id, Patch& patch) {
-    const Node node = graph.node(id);
-    const auto look_up = [&](size_t table, ValueId ids) { return patch.node("Gather", {node.inputs[table], ids}); };
-    ValueId positions;
-    if (has(node.inputs, 8)) {
-        positions = look_up(3, node.inputs[8]);
-    } else {  // 0 ... length - 1
-        const ValueId length =
-            patch.node("Gather", {patch.node("Shape", {node.inputs[0]}), patch.constant_ints({1}, true)});
-        positions =
-            look_up(3, patch.node("Range", {patch.constant_ints({0}, true), length, patch.constant_ints({1}, true)}));
+    const Node& node = graph.node(id);
+    const Compose make{patch};
+    const ValueIds in = node.inputs, out = node.outputs;
+    const auto number = [&](int64_t value) { return patch.constant_ints({value}, true); };
+    ValueId positions = part(in, 8);
+    if (positions == kNoValue) {  // 0 ... length - 1
+        const ValueId length = make.op("Gather", {make.shape(in[0]), number(1)});
+        positions = make.op("Range", {number(0), length, number(1)});
     }
-    ValueId sum = patch.node("Add", {look_up(2, node.inputs[0]), positions});
-    if (has(node.inputs, 1)) sum = patch.node("Add", {sum, look_up(4, node.inputs[1])});
-    ValueIds inputs{sum, node.inputs[5]};
-    if (has(node.inputs, 6)) inputs.push_back(node.inputs[6]);
-    Attributes attributes;
-    attributes.set("axis", int64_t{-1}).set("epsilon", node.attributes.f("epsilon", 1e-12f));
-    patch.replace(node.outputs[0], patch.node("LayerNormalization", inputs, attributes));
-    if (has(node.outputs, 1)) {
+    ValueId sum = make.op("Add", {make.op("Gather", {in[2], in[0]}), make.op("Gather", {in[3], positions})});
+    if (in[1] != kNoValue) sum = make.op("Add", {sum, make.op("Gather", {in[4], in[1]})});
+    patch.replace(out[0], normalise(patch, node, "LayerNormalization", {sum, in[5], in[6]}, 1));
+    if (part(out, 1) != kNoValue) {
         // The number of words that the mask leaves in, 0 without a mask.
-        const Attributes to = Attributes().set("to", static_cast<int64_t>(DType::i32));
-        ValueId mask = has(node.inputs, 7) ? patch.node("Cast", {node.inputs[7]}, to)
-                                           : patch.node("Mul", {patch.node("Cast", {node.inputs[0]}, to),
-                                                                patch.constant(Tensor::scalar<int32_t>(0))});
-        Attributes keep;
-        keep.set("keepdims", int64_t{0});
-        patch.replace(node.outputs[1], patch.node("ReduceSum", {mask, patch.constant_ints({1})}, keep));
+        ValueId mask = part(in, 7);
+        if (mask == kNoValue) mask = make.op("Mul", {in[0], make.cast(number(0), patch.fact(in[0]).dtype)});
+        mask = make.op("ReduceSum", {make.cast(mask, DType::i32), make.ints({1})}, "keepdims", int64_t{0});
+        patch.replace(out[1], mask);
     }
-    if (has(node.outputs, 2)) patch.replace(node.outputs[2], sum);
+    if (part(out, 2) != kNoValue) patch.replace(out[2], sum);
     return true;
 }
 
@@ -145,7 +129,8 @@ std::span<const OpDef> skip_norm_ops() {
          .infer = infer_embed,
          .lower = lower_embed,
          .min_inputs = 7,
-         .max_inputs = 9},
+         .max_inputs = 9,
+         .may_omit = 1u << 1 | 1u << 4},
     };
     return rows;
 }

@@ -116,16 +116,20 @@ std::vector<std::string> split(const std::string& text, const std::string& delim
         parts.push_back(text.substr(from));
         return parts;
     }
-    constexpr const char* kSpaces = " \t\n\r\f\v";
-    for (size_t from = text.find_first_not_of(kSpaces); from != std::string::npos; --most) {
-        if (most == 0) {
-            parts.push_back(text.substr(from, text.find_last_not_of(kSpaces) + 1 - from));
-            break;
+    size_t begin = std::string::npos, last = 0;  // of the part that has begun; the end of its last letter
+    for (size_t at = 0; at < text.size();) {
+        const size_t from = at;
+        const bool space = is_space(decode_utf8(text, at));
+        if (!space) {
+            if (begin == std::string::npos) begin = from;
+            last = at;
+        } else if (begin != std::string::npos && most > 0) {
+            parts.push_back(text.substr(begin, last - begin));
+            begin = std::string::npos;
+            --most;
         }
-        const size_t end = std::min(text.find_first_of(kSpaces, from), text.size());
-        parts.push_back(text.substr(from, end - from));
-        from = text.find_first_not_of(kSpaces, end);
     }
+    if (begin != std::string::npos) parts.push_back(text.substr(begin, last - begin));
     return parts;
 }
 

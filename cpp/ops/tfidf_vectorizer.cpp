@@ -38,7 +38,7 @@ Vectorizer parse(const Attributes& attributes) {
     require(mode == "TF" || mode == "IDF" || mode == "TFIDF", "mode '", mode, "' is none of TF, IDF, TFIDF");
     v.weighting = mode == "TF" ? Weighting::tf : mode == "IDF" ? Weighting::idf : Weighting::tfidf;
     v.shortest = required_int(attributes, "min_gram_length", 1);
-    v.longest = required_int(attributes, "max_gram_length", v.shortest);
+    v.longest = required_int(attributes, "max_gram_length", v.shortest);  // of those that the pool has
     v.skips = required_int(attributes, "max_skip_count", 0);
     const std::vector<std::string> strings = attributes.strings("pool_strings");
     const std::vector<int64_t> ints = attributes.ints("pool_int64s"), starts = attributes.ints("ngram_counts");
@@ -61,6 +61,7 @@ Vectorizer parse(const Attributes& attributes) {
                         .second,
                     "the pool has an n-gram twice, at ", at);
     }
+    v.longest = std::min(v.longest, static_cast<int64_t>(starts.size()));
     require(!v.grams.empty() && v.grams.size() == v.indexes.size(), "ngram_indexes has ", v.indexes.size(),
             " elements for ", v.grams.size(), " n-grams");
     for (int64_t column : v.indexes)
@@ -88,12 +89,14 @@ void infer(InferContext& ctx) {
 std::shared_ptr<const void> prepare(PrepareContext& ctx) { return std::make_shared<Vectorizer>(parse(ctx.attributes)); }
 
 // How often each n-gram is in one row.
-void count_grams(const Vectorizer& v, const std::vector<int32_t>& tokens, std::vector<float>& counts) {
+void count_grams(const Vectorizer& v, const std::vector<int32_t>& tokens, const StopSignal* stop,
+                 std::vector<float>& counts) {
     const auto size = static_cast<int64_t>(tokens.size());
     std::vector<int32_t> gram;
     for (int64_t n = v.shortest; n <= std::min(v.longest, size); ++n)
-        for (int64_t skip = 1; skip <= (n == 1 ? 1 : v.skips + 1); ++skip) {
+        for (int64_t skip = 1; skip <= 1 || (n > 1 && skip - 1 <= v.skips); ++skip) {
             if ((n - 1) > (size - 1) / skip) break;
+            if (stop) stop->check();
             for (int64_t at = 0; at + (n - 1) * skip < size; ++at) {
                 gram.clear();
                 for (int64_t i = 0; i < n; ++i) gram.push_back(tokens[static_cast<size_t>(at + i * skip)]);
@@ -107,6 +110,7 @@ void run(RunContext& ctx) {
     const Tensor& x = ctx.input(0);
     Tensor& y = ctx.output(0);
     const int64_t length = x.shape.back(), rows = y.count() / v.columns;
+    if (rows == 0) return;  // a length without elements may be any number
     std::fill_n(y.as<float>(), y.count(), 0.0f);
     std::vector<int32_t> tokens(static_cast<size_t>(length));
     std::vector<float> counts;
@@ -121,7 +125,7 @@ void run(RunContext& ctx) {
                 v.text ? number(v.strings, x.as<std::string>()[at]) : number(v.ints, int_at(x, at));
         }
         counts.assign(v.indexes.size(), 0.0f);
-        count_grams(v, tokens, counts);
+        count_grams(v, tokens, ctx.parallel().stop, counts);
         for (size_t g = 0; g < counts.size(); ++g)
             y.as<float>()[r * v.columns + v.indexes[g]] +=
                 v.weights[g] * (v.weighting == Weighting::idf ? std::min(counts[g], 1.0f) : counts[g]);

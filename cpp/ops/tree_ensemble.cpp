@@ -43,84 +43,110 @@ void infer_ensemble(InferContext& ctx) {
     ctx.output(0, dtype, {rows, targets});
 }
 
-template <class T>
-struct Walk {
-    Forest<T> forest;
-    PostTransform transform = PostTransform::none;
-    ClassLabels labels;        // of a classifier
-    bool one_score = false;    // two classes, and all weights are of one of them
-    bool all_positive = true;  // no weight is negative
-};
+// ---- lowering to linnet.TreeClassifier and linnet.TreeRegressor, which carry the forest in its form to walk
+// ----------
+Attributes walk_attributes(const Graph& graph, const Node& node, const ForestPlan& plan, PostTransform transform) {
+    // Where the element type is not known, float32: so are the attributes of nearly all models.
+    const DType dtype = graph.fact(node.inputs[0]).dtype == DType::f64 ? DType::f64 : DType::f32;
+    Attributes attributes;
+    save_forest(compile_forest(plan, dtype), attributes);
+    std::vector<float> base_f32(plan.base.begin(), plan.base.end());
+    attributes.set("base", dtype == DType::f64 ? Tensor::vector(plan.base) : Tensor::vector(base_f32));
+    return attributes.set("transform", static_cast<int64_t>(transform));
+}
 
-struct State {
-    std::shared_ptr<const Walk<float>> f32;
-    std::shared_ptr<const Walk<double>> f64;
-};
+bool lower_to(std::string_view op_type, const Node& node, Attributes attributes, Patch& patch) {
+    const Node made = [&] {
+        Node out;
+        out.op_type = op_type;
+        out.domain = "linnet";
+        out.op = find_op("linnet", op_type, 1);
+        out.inputs = node.inputs;
+        out.attributes = std::move(attributes);
+        return out;
+    }();
+    const ValueIds outputs = patch.node(made, static_cast<int>(node.outputs.size()));
+    for (size_t i = 0; i < outputs.size(); ++i)
+        if (node.outputs[i] != kNoValue) patch.replace(node.outputs[i], outputs[i]);
+    return true;
+}
 
-template <class T>
-std::shared_ptr<const Walk<T>> make_walk(const ForestPlan& plan, PostTransform transform, ClassLabels labels) {
-    auto walk = std::make_shared<Walk<T>>(Walk<T>{Forest<T>(plan), transform, std::move(labels)});
-    bool used[2] = {false, false};  // of two targets
+bool lower_classifier(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const ClassLabels labels = labels_of(node.attributes);
+    const ForestPlan plan = parse_forest(node.attributes, "class", labels.count());
+    Attributes attributes = walk_attributes(graph, node, plan, post_transform_of(node.attributes));
+    bool used[2] = {false, false}, all_positive = true;
     for (const auto& leaf : plan.leaves)
         for (const auto& weight : leaf) {
             if (weight.target < 2) used[weight.target] = true;
-            if (weight.value < 0) walk->all_positive = false;
+            if (weight.value < 0) all_positive = false;
         }
-    walk->one_score = plan.targets == 2 && used[0] != used[1];
-    return walk;
+    attributes.set("one_score", int64_t{plan.targets == 2 && used[0] != used[1]})
+        .set("positive", int64_t{all_positive});
+    if (labels.text()) attributes.set("classlabels_strings", labels.strings);
+    else attributes.set("classlabels_int64s", labels.ints);
+    return lower_to("TreeClassifier", node, std::move(attributes), patch);
 }
 
-std::shared_ptr<const void> make_state(const PrepareContext& ctx, const ForestPlan& plan, PostTransform transform,
-                                       ClassLabels labels = {}) {
-    const FeatureRows x = feature_rows(ctx.input(0).shape);
-    if (features_of(plan) > x.columns)
-        fail(ErrorKind::invalid_argument, "the trees ask for ", features_of(plan), " features, the input has ",
-             x.columns);
-    auto state = std::make_shared<State>();
-    if (ctx.input(0).dtype == DType::f64) state->f64 = make_walk<double>(plan, transform, std::move(labels));
-    else state->f32 = make_walk<float>(plan, transform, std::move(labels));
-    return state;
+bool lower_regressor(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const ForestPlan plan = parse_forest(node.attributes, "target", node.attributes.i("n_targets", 1));
+    return lower_to("TreeRegressor", node, walk_attributes(graph, node, plan, post_transform_of(node.attributes)),
+                    patch);
 }
 
-std::shared_ptr<const void> prepare_classifier(PrepareContext& ctx) {
-    ClassLabels labels = labels_of(ctx.attributes);
-    const ForestPlan plan = parse_forest(ctx.attributes, "class", labels.count());
-    return make_state(ctx, plan, post_transform_of(ctx.attributes), std::move(labels));
+bool lower_ensemble(const Graph& graph, NodeId id, Patch& patch) {
+    const Node& node = graph.node(id);
+    const ForestPlan plan = parse_tree_ensemble(node.attributes);
+    const auto transform = static_cast<PostTransform>(node.attributes.i("post_transform", 0));
+    Attributes attributes = walk_attributes(graph, node, plan, transform);
+    attributes.set("like_input", int64_t{1});
+    return lower_to("TreeRegressor", node, std::move(attributes), patch);
 }
 
-std::shared_ptr<const void> prepare_regressor(PrepareContext& ctx) {
-    const ForestPlan plan = parse_forest(ctx.attributes, "target", ctx.attributes.i("n_targets", 1));
-    return make_state(ctx, plan, post_transform_of(ctx.attributes));
+// ---- running them
+// ----------------------------------------------------------------------------------------------------
+void infer_lowered(InferContext& ctx) {
+    int64_t rows;
+    const Fact& x = features_input(ctx, rows);
+    const int64_t features = ctx.attributes.i("features", 0), targets = ctx.attributes.i("targets", 1);
+    if (x.ranked && is_number(x.shape[x.shape.size() - 1]) && x.shape[x.shape.size() - 1] < features)
+        fail(ErrorKind::invalid_argument, "the trees ask for ", features, " features, the input has ",
+             x.shape[x.shape.size() - 1]);
+    if (!ctx.attributes.has("one_score"))
+        return ctx.output(0, ctx.attributes.i("like_input", 0) ? x.dtype : DType::f32, {rows, targets});
+    ctx.output(0, ctx.attributes.has("classlabels_strings") ? DType::string : DType::i64, {rows});
+    ctx.output(1, DType::f32, {rows, targets});
 }
 
-std::shared_ptr<const void> prepare_ensemble(PrepareContext& ctx) {
-    return make_state(ctx, parse_tree_ensemble(ctx.attributes),
-                      static_cast<PostTransform>(ctx.attributes.i("post_transform", 0)));
-}
+struct Walk {
+    Forest forest;
+    Tensor base;
+    PostTransform transform = PostTransform::none;
+    ClassLabels labels;  // of a classifier
+    bool one_score;      // two classes, and all weights are of one of them
+    bool all_positive;   // no weight is negative
 
-// Calls fn(row, scores, scored) for every row, with the sums of its trees.
-template <class T, class Fn>
-void for_rows(const RunContext& ctx, const Forest<T>& forest, const T* x, const FeatureRows& view, const Fn& fn) {
-    constexpr int64_t kBlock = 32;
-    const int64_t targets = forest.targets();
-    const int64_t grain = std::max<int64_t>(1, 2048 / std::max<int64_t>(1, forest.trees()));
-    parallel_ranges(ctx.parallel(), view.rows, grain, [&](int64_t begin, int64_t end) {
-        const auto size = static_cast<size_t>(std::min(kBlock, end - begin) * targets);
-        std::vector<T> scores(size + 1);  // a single score may become two
-        std::vector<uint8_t> scored(size + 1);
-        for (int64_t first = begin; first < end; first += kBlock) {
-            const int64_t rows = std::min(kBlock, end - first);
-            forest.evaluate(x + first * view.columns, rows, view.columns, scores.data(), scored.data());
-            for (int64_t r = 0; r < rows; ++r) fn(first + r, scores.data() + r * targets, scored.data() + r * targets);
-        }
-    });
+    template <class T>
+    std::span<const T> bases() const {
+        return {base.as<T>(), static_cast<size_t>(base.count())};
+    }
+};
+
+std::shared_ptr<const void> prepare(PrepareContext& ctx) {
+    const Attributes& a = ctx.attributes;
+    return std::make_shared<const Walk>(Walk{load_forest(a), *a.t("base"),
+                                             static_cast<PostTransform>(a.i("transform", 0)),
+                                             class_labels(a, "classlabels_int64s", "classlabels_strings"),
+                                             a.i("one_score", 0) != 0, a.i("positive", 0) != 0});
 }
 
 // More than two classes: the largest score wins.
 template <class T>
-int64_t choose_of_many(const Walk<T>& walk, T* scores, const uint8_t* scored) {
-    const auto& base = walk.forest.base();
-    const int64_t n = walk.forest.targets();
+int64_t choose_of_many(const Walk& walk, T* scores, const uint8_t* scored) {
+    const auto base = walk.bases<T>();
+    const int64_t n = walk.forest.targets;
     for (size_t k = 0; k < std::min(base.size(), static_cast<size_t>(n)); ++k) scores[k] += base[k];
     int64_t best = -1;
     for (int64_t k = 0; k < n; ++k) {
@@ -134,9 +160,9 @@ int64_t choose_of_many(const Walk<T>& walk, T* scores, const uint8_t* scored) {
 // Two classes (or one), where the specification is vague: this is what onnxruntime does. A class of which no tree said
 // anything keeps 0, whatever its base value.
 template <class T>
-int64_t choose_of_two(const Walk<T>& walk, T* scores, const uint8_t* scored) {
-    const auto& base = walk.forest.base();
-    const int64_t n = walk.forest.targets();
+int64_t choose_of_two(const Walk& walk, T* scores, const uint8_t* scored) {
+    const auto base = walk.bases<T>();
+    const int64_t n = walk.forest.targets;
     int64_t left = n;
     if (base.size() == 2 && n == 2) {
         if (scored[1]) {
@@ -159,82 +185,82 @@ int64_t choose_of_two(const Walk<T>& walk, T* scores, const uint8_t* scored) {
 }
 
 template <class T>
-void classify(RunContext& ctx, const Walk<T>& walk, const T* x, const FeatureRows& view) {
-    const int64_t n = walk.forest.targets();
-    for_rows(ctx, walk.forest, x, view, [&](int64_t row, T* scores, uint8_t* scored) {
-        // A block's scores are neighbours: what may write one more gets a copy.
+void classify(RunContext& ctx, const Walk& walk, const Tensor& x) {
+    const int64_t n = walk.forest.targets;
+    const FeatureRows view = feature_rows(x.shape);
+    const UseScores<T> use = [&](int64_t row, T* scores, const uint8_t* scored) {
+        // A single score may become two, and the next row's follow behind it.
         T pair[2] = {scores[0], n > 1 ? scores[1] : T(0)};
         const uint8_t pair_scored[2] = {scored[0], n > 1 ? scored[1] : uint8_t(0)};
-        T* out = n > 2 ? scores : pair;
         const int64_t best = n > 2 ? choose_of_many(walk, scores, scored) : choose_of_two(walk, pair, pair_scored);
         if (ctx.has_output(0)) walk.labels.write(ctx.output(0), row, best);
-        if (ctx.has_output(1)) std::copy_n(out, n, ctx.output(1).template as<float>() + row * n);
-    });
+        if (ctx.has_output(1)) std::copy_n(n > 2 ? scores : pair, n, ctx.output(1).template as<float>() + row * n);
+    };
+    walk_forest<T>(ctx.parallel(), walk.forest, x.as<T>(), view.rows, view.columns, use);
 }
 
 void run_classifier(RunContext& ctx) {
-    const auto* state = ctx.state<State>();
-    const FeatureRows view = feature_rows(ctx.input(0).shape);
-    if (state->f64) return classify(ctx, *state->f64, ctx.input(0).as<double>(), view);
-    const Tensor x = as_f32(ctx.parallel(), ctx.input(0));
-    classify(ctx, *state->f32, x.as<float>(), view);
+    const Walk& walk = *ctx.state<Walk>();
+    if (walk.forest.dtype == DType::f64) return classify<double>(ctx, walk, ctx.input(0));
+    classify<float>(ctx, walk, as_f32(ctx.parallel(), ctx.input(0)));
 }
 
 template <class T, class Out>
-void regress(RunContext& ctx, const Walk<T>& walk, const T* x, const FeatureRows& view, Out* y) {
-    const int64_t n = walk.forest.targets();
-    const auto& base = walk.forest.base();
-    for_rows(ctx, walk.forest, x, view, [&](int64_t row, T* scores, uint8_t*) {
+void regress(RunContext& ctx, const Walk& walk, const Tensor& x, Out* y) {
+    const int64_t n = walk.forest.targets;
+    const FeatureRows view = feature_rows(x.shape);
+    const auto base = walk.bases<T>();
+    const UseScores<T> use = [&](int64_t row, T* scores, const uint8_t*) {
         if (static_cast<int64_t>(base.size()) == n)
             for (int64_t k = 0; k < n; ++k) scores[k] += base[static_cast<size_t>(k)];
         finish_scores(walk.transform, SecondScore::none, n, scores);
         std::copy_n(scores, n, y + row * n);
-    });
+    };
+    walk_forest<T>(ctx.parallel(), walk.forest, x.as<T>(), view.rows, view.columns, use);
 }
 
 void run_regressor(RunContext& ctx) {
-    const auto* state = ctx.state<State>();
-    const FeatureRows view = feature_rows(ctx.input(0).shape);
+    const Walk& walk = *ctx.state<Walk>();
     Tensor& y = ctx.output(0);
-    if (state->f64) {
-        const double* x = ctx.input(0).as<double>();
-        if (y.dtype == DType::f64) return regress(ctx, *state->f64, x, view, y.as<double>());
-        return regress(ctx, *state->f64, x, view, y.as<float>());
+    if (walk.forest.dtype == DType::f64) {
+        if (y.dtype == DType::f64) return regress<double>(ctx, walk, ctx.input(0), y.as<double>());
+        return regress<double>(ctx, walk, ctx.input(0), y.as<float>());
     }
     const Tensor x = as_f32(ctx.parallel(), ctx.input(0));
-    if (y.dtype == DType::f32) return regress(ctx, *state->f32, x.as<float>(), view, y.as<float>());
+    if (y.dtype == DType::f32) return regress<float>(ctx, walk, x, y.as<float>());
     Tensor full = Tensor::allocate(DType::f32, y.shape);
-    regress(ctx, *state->f32, x.as<float>(), view, full.as<float>());
+    regress<float>(ctx, walk, x, full.as<float>());
     convert_elements(DType::f32, full.data, y.dtype, y.data, y.count(), {}, ctx.parallel());
+}
+
+constexpr OpDef row(std::string_view name, void (*infer)(InferContext&), bool (*lower)(const Graph&, NodeId, Patch&),
+                    int since = 1) {
+    return {.name = name,
+            .domain = "ai.onnx.ml",
+            .since = since,
+            .infer = infer,
+            .lower = lower,
+            .min_inputs = 1,
+            .max_inputs = 1};
+}
+
+constexpr OpDef lowered(std::string_view name, void (*run)(RunContext&)) {
+    return {.name = name,
+            .domain = "linnet",
+            .infer = infer_lowered,
+            .run = run,
+            .prepare = prepare,
+            .min_inputs = 1,
+            .max_inputs = 1};
 }
 
 }  // namespace
 
 std::span<const OpDef> tree_ensemble_ops() {
-    static const OpDef rows[] = {
-        {.name = "TreeEnsembleClassifier",
-         .domain = "ai.onnx.ml",
-         .infer = infer_classifier,
-         .run = run_classifier,
-         .prepare = prepare_classifier,
-         .min_inputs = 1,
-         .max_inputs = 1},
-        {.name = "TreeEnsembleRegressor",
-         .domain = "ai.onnx.ml",
-         .infer = infer_regressor,
-         .run = run_regressor,
-         .prepare = prepare_regressor,
-         .min_inputs = 1,
-         .max_inputs = 1},
-        {.name = "TreeEnsemble",
-         .domain = "ai.onnx.ml",
-         .since = 5,
-         .infer = infer_ensemble,
-         .run = run_regressor,
-         .prepare = prepare_ensemble,
-         .min_inputs = 1,
-         .max_inputs = 1},
-    };
+    static const OpDef rows[] = {row("TreeEnsembleClassifier", infer_classifier, lower_classifier),
+                                 row("TreeEnsembleRegressor", infer_regressor, lower_regressor),
+                                 row("TreeEnsemble", infer_ensemble, lower_ensemble, 5),
+                                 lowered("TreeClassifier", run_classifier), lowered("TreeRegressor", run_regressor)};
     return rows;
 }
 

@@ -110,7 +110,9 @@ void run_bitwise_not(RunContext& ctx) {
     parallel_ranges(
         ctx.parallel(), static_cast<int64_t>(ctx.input(0).bytes()), 4 * kCheapGrain,
         [&](int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) y[i] = static_cast<uint8_t>(~x[i]);
+            const uint8_t ones = 0xff;
+            kernels::kernels().logic_bytes(kernels::Logic::bit_xor, static_cast<size_t>(end - begin), x + begin, 1,
+                                           &ones, 0, y + begin);
         },
         64);
 }
@@ -131,7 +133,9 @@ void run_not(RunContext& ctx) {
     parallel_ranges(
         ctx.parallel(), ctx.input(0).count(), 4 * kCheapGrain,
         [&](int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) y[i] = x[i] == 0;
+            const uint8_t no = 0;
+            kernels::kernels().logic_bytes(kernels::Logic::equal, static_cast<size_t>(end - begin), x + begin, 1, &no,
+                                           0, y + begin);
         },
         64);
 }
@@ -146,17 +150,18 @@ void infer_classify(InferContext& ctx) {
     ctx.output(0, in.ranked ? Fact::of(DType::boolean, in.shape) : Fact::unranked(DType::boolean));
 }
 
-template <class Fn>
-void classify(RunContext& ctx, const Fn& fn) {
+void classify(RunContext& ctx, bool nans, bool positive, bool negative) {
     const Tensor& x = ctx.input(0);
     auto* y = ctx.output(0).as<uint8_t>();
     parallel_ranges(
         ctx.parallel(), x.count(), kCheapGrain,
         [&](int64_t begin, int64_t end) {
+            if (x.dtype == DType::f32)
+                return kernels::kernels().classify_f32(static_cast<size_t>(end - begin), x.as<float>() + begin, nans,
+                                                       positive, negative, y + begin);
             for (int64_t i = begin; i < end; ++i) {
                 double value = 0;
                 switch (x.dtype) {
-                    case DType::f32: value = static_cast<double>(x.as<float>()[i]); break;
                     case DType::f64: value = x.as<double>()[i]; break;
                     case DType::f16: value = static_cast<double>(to_float(x.as<Half>()[i])); break;
                     case DType::bf16: value = static_cast<double>(to_float(x.as<BFloat16>()[i])); break;
@@ -172,18 +177,14 @@ void classify(RunContext& ctx, const Fn& fn) {
                         if (inf) value = bits & 0x80 ? -HUGE_VAL : HUGE_VAL;
                     }
                 }
-                y[i] = fn(value);
+                y[i] = std::isnan(value) ? nans : std::isinf(value) && (value > 0 ? positive : negative);
             }
         },
         64);
 }
-void run_is_nan(RunContext& ctx) {
-    classify(ctx, [](double x) { return std::isnan(x); });
-}
+void run_is_nan(RunContext& ctx) { classify(ctx, true, false, false); }
 void run_is_inf(RunContext& ctx) {
-    const bool negative = ctx.attributes.i("detect_negative", 1) != 0;
-    const bool positive = ctx.attributes.i("detect_positive", 1) != 0;
-    classify(ctx, [=](double x) { return std::isinf(x) && (x > 0 ? positive : negative); });
+    classify(ctx, false, ctx.attributes.i("detect_positive", 1) != 0, ctx.attributes.i("detect_negative", 1) != 0);
 }
 
 }  // namespace

@@ -121,7 +121,7 @@ void unique(RunContext& ctx, const Slices& slices, OrderSlices order_of, KeyOf k
         shape[static_cast<size_t>(normal_axis(ctx.attributes.i("axis", 0), x.rank()))] = found;
     }
     Tensor& y = ctx.allocate(0, x.dtype, shape);
-    for (int64_t o = 0; o < slices.outer && slices.inner > 0; ++o)
+    for (int64_t o = 0; o < slices.outer && y.count() > 0; ++o)
         for (int64_t u = 0; u < found; ++u) {
             const int64_t from = first[static_cast<size_t>(groups[static_cast<size_t>(u)])];
             copy_run(x.dtype, slices.inner, element(x.data, x.dtype, (o * slices.count + from) * slices.inner),

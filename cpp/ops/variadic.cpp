@@ -173,9 +173,12 @@ void divide(Tensor& y, int n, const Parallel& parallel) {
     parallel_ranges(
         parallel, y.count(), kCheapGrain,
         [&](int64_t begin, int64_t end) {
+            float* numbers = y.as<float>();
+            if (y.dtype == DType::f32)
+                return kernels::kernels().binary_f32(Binary::div, static_cast<size_t>(end - begin), numbers + begin, 1,
+                                                     &divisor, 0, numbers + begin);
             for (int64_t i = begin; i < end; ++i) {
-                if (y.dtype == DType::f32) y.as<float>()[i] /= divisor;
-                else if (y.dtype == DType::f64) y.as<double>()[i] /= n;
+                if (y.dtype == DType::f64) y.as<double>()[i] /= n;
                 else if (y.dtype == DType::f16) y.as<Half>()[i] = to_half(to_float(y.as<Half>()[i]) / divisor);
                 else y.as<BFloat16>()[i] = to_bfloat16(to_float(y.as<BFloat16>()[i]) / divisor);
             }

@@ -41,6 +41,9 @@ bool fuse_sum(const Graph& graph, const Node& node, size_t side, Patch& patch) {
     const ValueId other = node.inputs[1 - side];
     const Fact &own = graph.fact(node.inputs[side]), &added = graph.fact(other), &sum = graph.fact(node.outputs[0]);
     if (!host || other == node.inputs[side] || own.dtype != sum.dtype || added.dtype != sum.dtype) return false;
+    // The convolution's own bytes are of the sum's kind too, also where a table stands between.
+    const ValueId zero = host->inputs[7];
+    if (graph.fact(zero == kNoValue ? host->inputs[0] : zero).dtype != sum.dtype) return false;
     if (!own.ranked || !added.ranked || !(own.shape == added.shape)) return false;
     for (int64_t d : own.shape)
         if (d == kUnknownDim) return false;

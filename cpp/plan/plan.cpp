@@ -207,12 +207,12 @@ class Planner {
                 lifetimes.push_back(
                     {static_cast<int32_t>(s), static_cast<int32_t>(s), static_cast<int64_t>(plan_.steps[s].scratch)});
         for (const Lifetime& l : lifetimes) plan_.unshared_bytes = checked_add(plan_.unshared_bytes, l.bytes);
-        std::vector<int64_t> offsets;
-        plan_.arena_bytes = place_lifetimes(lifetimes, offsets);
-        for (size_t i = 0; i < values; ++i) place(owners[i]).offset = offsets[i];
+        const Placement placement = place_lifetimes(lifetimes);
+        plan_.arena_bytes = placement.bytes;
+        for (size_t i = 0; i < values; ++i) place(owners[i]).offset = placement.offsets[i];
         size_t next = values;
         for (Step& step : plan_.steps)
-            if (step.scratch) step.scratch_offset = offsets[next++];
+            if (step.scratch) step.scratch_offset = placement.offsets[next++];
         // Members of a group take their root's place.
         for (size_t v = 0; v < root_.size(); ++v) {
             const ValueId r = root(static_cast<ValueId>(v));

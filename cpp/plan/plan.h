@@ -60,8 +60,12 @@ struct Lifetime {
     int32_t first = 0, last = 0;  // steps, inclusive
     int64_t bytes = 0;
 };
-// Offsets (multiples of 64) such that lifetimes that overlap do not share bytes, and the bytes needed in all: greedy by
-// size, and by first use; the smaller is kept.
-int64_t place_lifetimes(const std::vector<Lifetime>& lifetimes, std::vector<int64_t>& offsets);
+struct Placement {
+    std::vector<int64_t> offsets;  // multiples of 64
+    int64_t bytes = 0;             // in all
+    int64_t visits = 0;            // ranges that were looked at: the work
+};
+// Offsets such that lifetimes that overlap do not share bytes: greedy by size, and by first use; the smaller is kept.
+Placement place_lifetimes(const std::vector<Lifetime>& lifetimes);
 
 }  // namespace linnet

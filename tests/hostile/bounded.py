@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SANITIZED = "libclang_rt.asan" in Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else False
+MOST_SECONDS = 20.0 if SANITIZED else 1.0
+PATIENCE = 20 * MOST_SECONDS  # by the clock, until a child counts as hanging
+MOST_MEGABYTES = 2000.0 if SANITIZED else 200.0
+
 
 def resident_mb(peak: bool = False) -> float:
     """Memory of this process in MB: now, or the most since `forget_peak`."""
@@ -36,7 +41,7 @@ class Outcome:
 
 
 def each_in_child(
-    cases: Callable[[], Iterable[tuple[str, Callable[[], Any]]]], patience: float = 20.0
+    cases: Callable[[], Iterable[tuple[str, Callable[[], Any]]]], patience: float = PATIENCE
 ) -> tuple[list[Outcome], str | None]:
     """Runs all cases in one forked child: their outcomes, and the label of the case in which the child died, if any."""
     reader, writer = os.pipe()
@@ -107,11 +112,6 @@ def _receive(fd: int) -> Any:
     head = exactly(4)
     body = exactly(struct.unpack("<I", head)[0]) if head is not None else None
     return pickle.loads(body) if body is not None else None
-
-
-SANITIZED = "libasan" in Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else False
-MOST_SECONDS = 20.0 if SANITIZED else 1.0
-MOST_MEGABYTES = 2000.0 if SANITIZED else 200.0
 
 
 def within_bounds(outcome: Outcome) -> str | None:

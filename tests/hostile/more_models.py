@@ -1,5 +1,5 @@
-"""One-node models, with inputs, of operators that the ONNX suite's node tests do not have: com.microsoft and
-ai.onnx.ml."""
+"""One-node models, with inputs, of operators that the ONNX suite's node tests do not have: most of com.microsoft and
+ai.onnx.ml, some of ai.onnx."""
 
 from __future__ import annotations
 
@@ -125,6 +125,15 @@ OPS: list[tuple[str, str, list[Any], int, dict[str, Any]]] = [
              "class_weights": [1.0, 2.0, 3.0], "classlabels_strings": ["a", "b", "c"]}),
     ("ZipMap", ML, [f32(2, 3)], 1, {"classlabels_int64s": [1, 2, 3]}),
     ("CategoryMapper", ML, [i64(1, 2)], 1, {"cats_int64s": [1, 2], "cats_strings": ["a", "b"], "default_int64": -1}),
+    ("MaxRoiPool", "", [f32(2, 3, 4, 5), np.array([[0, 0, 1, 2, 3], [1, -1, 2, 9, 3]], np.float32)], 1,
+     {"pooled_shape": [2, 3], "spatial_scale": 0.5}),
+    ("GlobalLpPool", "", [f32(2, 3, 4, 5)], 1, {"p": 3}),
+    ("Multinomial", "", [f32(2, 5)], 1, {"sample_size": 3, "dtype": 7, "seed": 1.0}),
+    ("RandomNormal", "", [], 1, {"shape": [2, 3], "dtype": 1, "mean": 1.0, "scale": 2.0, "seed": 1.0}),
+    ("RandomNormalLike", "", [f32(2, 3)], 1, {"dtype": 11, "mean": 1.0, "scale": 2.0, "seed": 1.0}),
+    ("RandomUniform", "", [], 1, {"shape": [2, 3], "dtype": 1, "low": 1.0, "high": 2.0, "seed": 1.0}),
+    ("RandomUniformLike", "", [f32(2, 3)], 1, {"dtype": 11, "low": 1.0, "high": 2.0, "seed": 1.0}),
+    ("SimplifiedLayerNormalization", "", [f32(2, 3, 4), f32(4)], 1, {"axis": -1, "epsilon": 1e-5}),
 ]  # fmt: skip
 
 
@@ -143,6 +152,8 @@ def models() -> Iterator[tuple[str, onnx.ModelProto, list[Any]]]:
             if x is not None
         ]
         graph = helper.make_graph([node], "g", ports, [onnx.ValueInfoProto(name=r) for r in results])
-        opsets = [helper.make_opsetid("", 18), helper.make_opsetid(domain, 3 if domain == ML else 1)]
+        opsets = [helper.make_opsetid("", 18)]
+        if domain:
+            opsets.append(helper.make_opsetid(domain, 3 if domain == ML else 1))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         yield f"{op}_{number}", model, [x for x in arrays if x is not None]

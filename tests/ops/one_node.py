@@ -22,12 +22,17 @@ def model_of(
     constants: tuple[int, ...] = (),
     domain: str = "",
     symbolic: bool = False,
-    **attributes: Any,
+    attributes: dict[str, Any] | None = None,
+    **more: Any,
 ) -> onnx.ModelProto:
-    """A model of one node. Absent inputs are None; those in `constants` are initialisers."""
+    """A model of one node. Absent inputs are None; those in `constants` are initialisers.
+
+    `more` are the node's attributes; those whose names are parameters here stand in `attributes`.
+    """
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
     results = [f"y{i}" for i in range(outputs)]
-    node = helper.make_node(op, names, results, domain=domain, **attributes)
+    node = helper.make_node(op, names, results, domain=domain)
+    node.attribute.extend(helper.make_attribute(n, v) for n, v in (more | (attributes or {})).items())
     given, initialisers = [], []
     for i, (name, x) in enumerate(zip(names, inputs, strict=True)):
         if x is None:
@@ -71,7 +76,7 @@ def ort(op: str, *inputs: Any, **more: Any) -> list[Any]:
     options.log_severity_level = 4
     model = onnx.shape_inference.infer_shapes(model_of(op, list(inputs), **more))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, feeds(list(inputs))))
+    return list(session.run(None, feeds(list(inputs), more.get("constants", ()))))
 
 
 def check(got: Any, want: Any, tolerance: float = 2e-6, absolute: float | None = None) -> None:

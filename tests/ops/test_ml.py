@@ -220,6 +220,141 @@ def test_tree_ensemble(dtype: Any) -> None:
         compare("TreeEnsemble", x, version=5, aggregate_function=aggregate, **ensemble(dtype))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_tree_thresholds_at_the_edges(mode: str, missing: bool, dtype: Any) -> None:
+    """Zeros, subnormal numbers, infinities and NaN, as thresholds and as features."""
+    tiny = np.nextafter(dtype(0), dtype(1))
+    values = [-np.inf, -1.0, -tiny, -0.0, 0.0, tiny, 1.0, np.finfo(dtype).max, np.inf, np.nan]
+    x = np.array(values, dtype)[:, None]
+    tests = {
+        "BRANCH_LEQ": np.less_equal,
+        "BRANCH_LT": np.less,
+        "BRANCH_GTE": np.greater_equal,
+        "BRANCH_GT": np.greater,
+        "BRANCH_EQ": np.equal,
+        "BRANCH_NEQ": np.not_equal,
+    }
+    for threshold in values:
+        attributes = {
+            "nodes_treeids": [0, 0, 0],
+            "nodes_nodeids": [0, 1, 2],
+            "nodes_featureids": [0, 0, 0],
+            "nodes_modes": [mode, "LEAF", "LEAF"],
+            "nodes_values_as_tensor": numpy_helper.from_array(np.array([threshold, 0, 0], dtype), "v"),
+            "nodes_truenodeids": [1, 0, 0],
+            "nodes_falsenodeids": [2, 0, 0],
+            "nodes_missing_value_tracks_true": [int(missing), 0, 0],
+            "target_treeids": [0, 0],
+            "target_nodeids": [1, 2],
+            "target_ids": [0, 0],
+            "target_weights_as_tensor": numpy_helper.from_array(np.array([1, -1], dtype), "w"),
+        }
+        model = model_of("TreeEnsembleRegressor", [x], 1, 3, n_targets=1, **attributes).SerializeToString()
+        passed = tests[mode](x, dtype(threshold)) | (missing & np.isnan(x))
+        got = linnet.InferenceSession(model).run(None, {"x0": x})[0]
+        np.testing.assert_array_equal(got, np.where(passed, 1, -1), err_msg=f"threshold {threshold}")
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 8, 9, 70])
+@pytest.mark.parametrize("targets", [1, 3])
+def test_trees_give_the_same_bits_for_any_batch_and_threads(batch: int, targets: int) -> None:
+    """Trees of many depths and few rows at once: what a row gets depends on nothing else."""
+    x = rows(70)
+    attributes = [
+        forest(n, depth, "target", list(range(targets)), seed=depth, missing=True) for n, depth in ((9, 2), (300, 9))
+    ]
+    for each in attributes:
+        model = model_of("TreeEnsembleRegressor", [x], 1, 3, n_targets=targets, **each).SerializeToString()
+        whole = linnet.InferenceSession(model).run(None, {"x0": x})[0]
+        for threads in (1, 2):
+            options = linnet.SessionOptions()
+            options.intra_op_num_threads = threads
+            session = linnet.InferenceSession(model, options)
+            parts = [session.run(None, {"x0": x[i : i + batch]})[0] for i in range(0, len(x), batch)]
+            np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def regressor(feature: Any, value: Any, left: Any, weight: Any) -> dict[str, Any]:
+    """One tree: node i asks for feature[i] <= value[i] and leads to left[i] or left[i] + 1; -1: a leaf of weight[i]."""
+    leaf, count = left < 0, len(left)
+    return {
+        "nodes_treeids": [0] * count,
+        "nodes_nodeids": list(range(count)),
+        "nodes_featureids": feature.tolist(),
+        "nodes_modes": np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+        "nodes_values": [float(v) for v in value],
+        "nodes_truenodeids": np.where(leaf, 0, left).tolist(),
+        "nodes_falsenodeids": np.where(leaf, 0, left + 1).tolist(),
+        "target_treeids": [0] * int(leaf.sum()),
+        "target_nodeids": np.flatnonzero(leaf).tolist(),
+        "target_ids": [0] * int(leaf.sum()),
+        "target_weights": [float(w) for w in weight[leaf]],
+    }
+
+
+def test_tree_with_more_nodes_than_two_bytes_count() -> None:
+    """A full tree of depth 15: the leaf's number has a bit for each feature that is above 0."""
+    number, levels = np.arange(2**16 - 1), 15
+    level = np.log2(number + 1).astype(int)
+    leaf = level == levels
+    tree = regressor(
+        np.where(leaf, 0, level), np.zeros(len(number)), np.where(leaf, -1, 2 * number + 1), number - (2**levels - 1)
+    )
+    x = np.where(rows(70, levels) > 0, 1, -1).astype(np.float32)
+    model = model_of("TreeEnsembleRegressor", [x], 1, 3, n_targets=1, **tree).SerializeToString()
+    want = (x > 0) @ 2 ** np.arange(levels)[::-1]
+    np.testing.assert_array_equal(linnet.InferenceSession(model).run(None, {"x0": x})[0][:, 0], want)
+
+
+def test_tree_that_asks_for_more_features_than_two_bytes_count() -> None:
+    """A chain: which is the first feature that is not above 0?"""
+    features = 9000
+    node = np.arange(2 * features + 1)
+    inner = (node % 2 == 0) & (node < 2 * features)
+    tree = regressor(np.where(inner, node // 2, 0), np.zeros(len(node)), np.where(inner, node + 1, -1), node // 2)
+    first = np.array([0, 1, 77, 8999, 9000, 4500, 8191, 8192, 3])
+    x = np.where(np.arange(features) == first[:, None], 0, 1).astype(np.float32)
+    model = model_of("TreeEnsembleRegressor", [x], 1, 3, n_targets=1, **tree).SerializeToString()
+    session = linnet.InferenceSession(model)
+    np.testing.assert_array_equal(session.run(None, {"x0": x})[0][:, 0], first)
+    np.testing.assert_array_equal(session.run(None, {"x0": x[2:3]})[0][:, 0], first[2:3])
+
+
+def test_tree_ensemble_that_shares_nodes_and_tests_large_sets() -> None:
+    """Feature 0 in a set leads to node 1, else to node 2, whose sides both end in node 1 as well; two roots."""
+    members = np.arange(-40, 40, 2)
+    x = np.stack(np.meshgrid([*range(-42, 43), 0.5, np.inf, -np.inf, np.nan], [-1, 1, np.nan]), -1).reshape(-1, 2)
+    x = x.astype(np.float32)
+    for missing in (0, 1):
+        changes = {
+            "n_targets": 1,
+            "tree_roots": [0, 2],
+            "nodes_modes": numpy_helper.from_array(np.array([6, 0, 3], np.uint8), "m"),
+            "nodes_splits": numpy_helper.from_array(np.array([0, 0.5, 7], np.float32), "s"),
+            "nodes_featureids": [0, 1, 0],
+            "nodes_truenodeids": [1, 0, 1],
+            "nodes_falsenodeids": [2, 1, 1],
+            "nodes_trueleafs": [0, 1, 0],
+            "nodes_falseleafs": [0, 1, 0],
+            "nodes_missing_value_tracks_true": [missing, 0, 0],
+            "leaf_targetids": [0, 0],
+            "leaf_weights": numpy_helper.from_array(np.array([1, 2], np.float32), "w"),
+            "membership_values": numpy_helper.from_array(np.append(members, np.nan).astype(np.float32), "v"),
+        }
+        model = model_of("TreeEnsemble", [x], 1, 5, **(ensemble(np.float32) | changes)).SerializeToString()
+        got = linnet.InferenceSession(model).run(None, {"x0": x})[0]
+        end = np.where(x[:, 1] <= 0.5, 1, 2)  # of either tree, whichever way is taken to node 1
+        np.testing.assert_array_equal(got[:, 0], 2 * end)
+        changes["nodes_falsenodeids"] = [1, 1, 1]
+        changes["nodes_falseleafs"] = [1, 1, 0]
+        model = model_of("TreeEnsemble", [x], 1, 5, **(ensemble(np.float32) | changes)).SerializeToString()
+        got = linnet.InferenceSession(model).run(None, {"x0": x})[0]
+        found = np.isin(x[:, 0], members) | (bool(missing) & np.isnan(x[:, 0]))
+        np.testing.assert_array_equal(got[:, 0], np.where(found, end, 2) + end)
+
+
 def test_hostile_trees_are_refused() -> None:
     x, good = rows(3, 2, dtype=np.float32), ensemble(np.float32)
     for change, match in [

@@ -1,7 +1,8 @@
-"""Words to counts: Tokenizer and TfIdfVectorizer agree with onnxruntime."""
+"""Text: Tokenizer, TfIdfVectorizer, StringNormalizer and StringSplit agree with onnxruntime or Python."""
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,54 @@ def test_hostile_vectorizers_are_refused() -> None:
     ]:
         with pytest.raises(Exception, match=match):
             linnet("TfIdfVectorizer", WORDS, **(good | change))
+
+
+# Letters that have long been there: later versions of Unicode add cases of few of them.
+CODES = [c for c in range(1, 0x110000) if not 0xD800 <= c < 0xE000 and unicodedata.ucd_3_2_0.category(chr(c)) != "Cn"]
+LETTERS = np.array([chr(c) for c in CODES], object)
+
+
+def normalized(x: Any, **attributes: Any) -> list[str]:
+    result: list[str] = linnet("StringNormalizer", x, is_case_sensitive=1, **attributes)[0].tolist()
+    return result
+
+
+@pytest.mark.parametrize("action", ["LOWER", "UPPER"])
+def test_every_letter_has_the_case_that_unicode_gives_it(action: str) -> None:
+    """One letter for one: what Python makes two of has no expectation here."""
+    got = normalized(LETTERS, case_change_action=action)
+    assert len(got) == len(LETTERS)
+    differ = []
+    for letter, mine in zip(LETTERS, got, strict=True):
+        due = letter.lower() if action == "LOWER" else letter.upper()
+        if len(due) == 1 and mine != due and unicodedata.ucd_3_2_0.category(due) != "Cn":
+            differ.append((letter, mine, due))
+    assert differ == []
+    assert sum(a != b for a, b in zip(LETTERS, got, strict=True)) > 700
+
+
+@pytest.mark.parametrize("action", ["LOWER", "UPPER", "NONE"])
+def test_normalizer(action: str) -> None:
+    x = np.array(["\u01af\u01a0NG", "stra\u00dfe", "\u0130stanbul", "\u01c5", "\U00010400", "", "\u65e5"], object)
+    got = linnet("StringNormalizer", x, case_change_action=action, is_case_sensitive=1)[0]
+    want = ort("StringNormalizer", x, case_change_action=action, is_case_sensitive=1, locale="")[0]
+    assert got.tolist() == want.tolist()
+    kept = linnet("StringNormalizer", x, stopwords=["\u01b0\u01a1ng"], is_case_sensitive=0)[0]
+    assert kept.tolist() == x[1:].tolist()
+
+
+def test_split_at_white_space() -> None:
+    spaces = [chr(c) for c in CODES if chr(c).isspace()]
+    texts = [f"{a}\u00e9{b}{a}z{a}" for a in spaces for b in ("", "-", "\u200b", "\u3000")] + [
+        "",
+        "a",
+        "\u65e5 b  c d ",
+    ]
+    for most in (None, 0, 1, 2):
+        attributes = {} if most is None else {"maxsplit": most}
+        parts, counts = linnet("StringSplit", np.array(texts, object), outputs=2, **attributes)
+        for text, row, count in zip(texts, parts, counts, strict=True):
+            due = text.split(None, -1 if most is None else most)
+            due = [part.rstrip() for part in due]  # what is left of a text that was not split to its end
+            assert row.tolist()[:count] == due, (text, most)
+            assert not any(row[count:])

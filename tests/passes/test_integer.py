@@ -209,6 +209,24 @@ def test_residual_is_added_by_the_convolution() -> None:
     same(model, {"x": x}, np.maximum(add(compute(x, x_real), c, x, x_real, y), y.zero).astype(U8))
 
 
+@pytest.mark.parametrize("kinds", [(U8, S8), (S8, U8)], ids=str)
+@pytest.mark.parametrize("residual", [False, True])
+def test_bytes_behind_a_convolution_may_change_their_kind(kinds: Any, residual: bool) -> None:
+    own, other = (Real(0.06, 100 * (d == U8) + 10, d) for d in kinds)
+    x, x_real, y = bytes_of((2, 16, 6, 5), other.dtype), Real(0.02, 3, other.dtype), Real(0.11, 20, other.dtype)
+    m = Model()
+    real = m.dequantize(m.bytes_input("x", ("n", 16, 6, 5), other.dtype), x_real)
+    value, compute = small_conv(m, real, 16, 16, own)
+    value = m.pair(m.pair(value, own), other)
+    want = other.quantize(own.dequantize(compute(x, x_real)))
+    if residual:
+        model = m.bytes([m.quantize(m.node("Add", value, real), y)])
+        return same(model, {"x": x}, add(want, other, x, x_real, y))
+    model = m.bytes([m.quantize(m.node("MaxPool", value, kernel_shape=[1, 1]), other)])
+    assert operators(model)[0] == "linnet.QLinearConv" and "linnet.ByteTable" not in operators(model)
+    same(model, {"x": x}, want)
+
+
 def test_pools() -> None:
     x, x_real, y = bytes_of((2, 20, 9, 7), U8), Real(0.02, 110), Real(0.03, 60)
     m = Model()

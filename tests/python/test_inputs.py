@@ -315,3 +315,20 @@ def test_narrow_types_without_ml_dtypes_say_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, data.hex()], capture_output=True, text=True, timeout=60)
     assert "pip install ml_dtypes" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_a_bool_may_be_any_byte(count: int) -> None:
+    flip = helper.make_graph(
+        [helper.make_node("Not", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.BOOL, [count])],
+        [helper.make_tensor_value_info("y", TensorProto.BOOL, [count])],
+    )
+    runner = session(helper.make_model(flip, opset_imports=[helper.make_opsetid("", 21)]).SerializeToString())
+    for place in {0, count // 2, count - 1}:
+        bytes_ = np.zeros(count, np.uint8)
+        bytes_[place] = 6
+        (y,) = runner.run(None, {"x": bytes_.view(np.bool_)})
+        assert np.flatnonzero(y.view(np.uint8) != 1).tolist() == [place]
+        assert y.view(np.uint8)[place] == 0

@@ -58,14 +58,18 @@ def peak(model: Path, rows: int) -> float:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
-@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="AddressSanitizer keeps freed memory")
+@pytest.mark.skipif(
+    "libclang_rt.asan" in Path("/proc/self/maps").read_text(), reason="AddressSanitizer keeps freed memory"
+)
 def test_peak_memory(model: Path) -> None:
     """Loading and running takes the weights, one of them a second time, and little else."""
     assert peak(model, 2) < WEIGHTS + 2.5
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
-@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="AddressSanitizer keeps freed memory")
+@pytest.mark.skipif(
+    "libclang_rt.asan" in Path("/proc/self/maps").read_text(), reason="AddressSanitizer keeps freed memory"
+)
 @pytest.mark.parametrize("codes", [16, 256])
 def test_peak_memory_of_coded_weights(codes: int, model: Path, tmp_path: Path) -> None:
     """Putting weights together from their codes takes nothing beyond the weights; few codes stay as they are."""
@@ -86,7 +90,9 @@ def test_peak_memory_of_coded_weights(codes: int, model: Path, tmp_path: Path) -
     not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists() or not Path("/proc/self/smaps").exists(),
     reason="no huge pages here",
 )
-@pytest.mark.skipif("libasan" in Path("/proc/self/maps").read_text(), reason="AddressSanitizer allocates by itself")
+@pytest.mark.skipif(
+    "libclang_rt.asan" in Path("/proc/self/maps").read_text(), reason="AddressSanitizer allocates by itself"
+)
 def test_large_weights_ask_for_huge_pages(model: Path) -> None:
     """A page fault for every 4 KiB would take longer than packing them. (Whether they are given is the system's.)"""
     script = (

@@ -37,7 +37,9 @@ struct Job {
 
     // The keys that query i of batch b may see, without regard to masks given as tensors.
     void visible(int64_t b, int64_t i, int64_t& begin, int64_t& end) const {
-        const int64_t offset = data.key_counts ? data.key_counts[b] - plan.queries : data.offset;
+        const int64_t offset = data.offsets      ? data.offsets[b]
+                               : data.key_counts ? data.key_counts[b] - plan.queries
+                                                 : data.offset;
         begin = 0;
         end = plan.keys;
         if (data.key_counts) end = std::min(end, data.key_counts[b]);
@@ -69,7 +71,7 @@ struct Job {
         using Scores = AttentionPlan::Scores;
         float* scores = data.scores ? data.scores + ((b * plan.heads + h) * plan.queries + i) * plan.keys : nullptr;
         float scale = plan.scale;
-        if (plan.softcap != 0.0f || data.keep || (scores && plan.scores != Scores::softmax)) {
+        if (plan.softcap != 0.0f || data.keep || data.sink || (scores && plan.scores != Scores::softmax)) {
             const size_t all = z(plan.keys);
             kernels.map_f32(kernels::Unary::mul_scalar, all, x, x, scale, 0);
             scale = 1;
@@ -86,7 +88,7 @@ struct Job {
                               &data.fill, 0, x + begin);
             }
             if (scores && plan.scores == Scores::masked) {
-                std::fill_n(scores, plan.keys, -kInfinity);
+                std::fill_n(scores, plan.keys, data.unseen);
                 for (int64_t j = begin; j < end; ++j) scores[j] = x[j] + (mask ? mask[j] : 0.0f);
             }
         }
@@ -96,7 +98,15 @@ struct Job {
                 std::fill_n(bias, plan.keys, 0.0f);
                 mask = bias;
             }
-            kernels.softmax_f32(n, x + begin, scale, mask ? mask + begin : nullptr, x + begin);
+            if (data.sink) {  // stands behind the last key: rows are longer than all keys
+                x[end] = data.sink[h];
+                if (mask) {
+                    if (mask != bias) std::copy(mask + begin, mask + end, bias + begin);
+                    bias[end] = 0;
+                    mask = bias;
+                }
+            }
+            kernels.softmax_f32(n + (data.sink ? 1 : 0), x + begin, scale, mask ? mask + begin : nullptr, x + begin);
         }
         std::fill(x, x + begin, 0.0f);
         std::fill(x + end, x + plan.keys, 0.0f);

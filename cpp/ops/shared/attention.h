@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <limits>
 
 #include "graph/op.h"
 
@@ -43,7 +44,11 @@ struct AttentionData {
     int64_t mask_keys = 0;                // keys at or beyond this are masked (0: none are)
     const int64_t* key_counts = nullptr;  // per batch: keys at or beyond are masked, and offset = count - queries
     int64_t offset = 0;
-    float* scores = nullptr;  // dense [batch, head, query, key]
+    const int64_t* offsets = nullptr;  // per batch, in place of the offsets above
+    const float* sink = nullptr;       // per head: one more score, of a key whose value is zero
+    float* scores = nullptr;           // dense [batch, head, query, key]
+    float unseen =
+        -std::numeric_limits<float>::infinity();  // what the masked scores show where causality or a window hides
 };
 
 void prepare_attention(AttentionPlan& plan, int threads);

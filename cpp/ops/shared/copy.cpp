@@ -19,15 +19,16 @@ constexpr int64_t kGrainBytes = 64 << 10;  // less is not worth a thread
 
 template <size_t bytes>
 void copy_elements_of(const Axis& rows, const Axis& cols, const char* src, char* dst) {
+    constexpr auto size = static_cast<int64_t>(bytes);
     for (int64_t r = 0; r < rows.size; ++r) {
         const char* from = src + r * rows.src;
         char* to = dst + r * rows.dst;
-        if (cols.src == 0 && cols.dst == static_cast<int64_t>(bytes)) {
-            const size_t size = static_cast<size_t>(cols.size) * bytes, first = std::min<size_t>(size, 64);
+        if (cols.src == 0 && cols.dst == size) {
+            const size_t all = static_cast<size_t>(cols.size) * bytes, first = std::min<size_t>(all, 64);
             char value[bytes];
             std::memcpy(value, from, bytes);
             for (size_t i = 0; i < first; i += bytes) std::memcpy(to + i, value, bytes);
-            repeat_bytes(to, first, size);
+            repeat_bytes(to, first, all);
             continue;
         }
         for (int64_t c = 0; c < cols.size; ++c) std::memcpy(to + c * cols.dst, from + c * cols.src, bytes);

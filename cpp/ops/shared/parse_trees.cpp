@@ -87,21 +87,35 @@ class NodeIndex {
   public:
     NodeIndex(const std::vector<int64_t>& trees, const std::vector<int64_t>& nodes) {
         for (size_t i = 0; i < nodes.size(); ++i) rows_.emplace_back(trees[i], nodes[i], i);
-        std::sort(rows_.begin(), rows_.end());
+        if (!std::is_sorted(rows_.begin(), rows_.end())) std::sort(rows_.begin(), rows_.end());
         for (size_t i = 1; i < rows_.size(); ++i)
             require(std::get<0>(rows_[i]) != std::get<0>(rows_[i - 1]) ||
                         std::get<1>(rows_[i]) != std::get<1>(rows_[i - 1]),
                     "tree ", std::get<0>(rows_[i]), " has two nodes ", std::get<1>(rows_[i]));
     }
-    size_t operator()(int64_t tree, int64_t node) const {
-        const auto it = std::lower_bound(rows_.begin(), rows_.end(), std::make_tuple(tree, node, size_t(0)));
-        require(it != rows_.end() && std::get<0>(*it) == tree && std::get<1>(*it) == node, "tree ", tree,
-                " has no node ", node);
-        return std::get<2>(*it);
+    size_t operator()(int64_t tree, int64_t node) {
+        const auto is = [&](const auto& row) { return std::get<0>(row) == tree && std::get<1>(row) == node; };
+        if (tree != tree_ || first_ > rows_.size()) {
+            tree_ = tree;
+            first_ = at(tree, std::numeric_limits<int64_t>::min());
+        }
+        // A tree's nodes are mostly numbered from 0 on.
+        if (node >= 0 && node < static_cast<int64_t>(rows_.size() - first_))
+            if (const auto& row = rows_[first_ + static_cast<size_t>(node)]; is(row)) return std::get<2>(row);
+        const size_t found = at(tree, node);
+        require(found < rows_.size() && is(rows_[found]), "tree ", tree, " has no node ", node);
+        return std::get<2>(rows_[found]);
     }
 
   private:
+    size_t at(int64_t tree, int64_t node) const {
+        const auto it = std::lower_bound(rows_.begin(), rows_.end(), std::make_tuple(tree, node, size_t(0)));
+        return static_cast<size_t>(it - rows_.begin());
+    }
+
     std::vector<std::tuple<int64_t, int64_t, size_t>> rows_;
+    int64_t tree_ = 0;  // the last one that was asked for, and where it begins
+    size_t first_ = std::numeric_limits<size_t>::max();
 };
 
 }  // namespace
@@ -134,7 +148,7 @@ ForestPlan parse_forest(const Attributes& attributes, const std::string& prefix,
     require_length("nodes_values", values.size(), count);
     if (!missing.empty()) require_length("nodes_missing_value_tracks_true", missing.size(), count);
 
-    const NodeIndex index(trees, ids);
+    NodeIndex index(trees, ids);
     std::vector<TreePlace> places(count);
     std::vector<std::optional<TreeTest>> tests(count);
     for (size_t i = 0; i < count; ++i) {

@@ -1,5 +1,4 @@
-// Ensembles of decision trees: what the attributes of a model say (ForestPlan), checked, and flat arrays to walk
-// (Forest).
+// Ensembles of decision trees: what the attributes of a model say (ForestPlan), checked, and its form to walk (Forest).
 #pragma once
 #include <cstdint>
 #include <utility>
@@ -43,43 +42,54 @@ ForestPlan parse_forest(const Attributes& attributes, const std::string& prefix,
 // From the attributes of TreeEnsemble (5).
 ForestPlan parse_tree_ensemble(const Attributes& attributes);
 
-// The walk of T (float or double).
-template <class T>
-class Forest {
-  public:
-    explicit Forest(const ForestPlan& plan);
-    // For `rows` rows of `columns` features (more than any feature's number): the sums per row and target, and whether
-    // any tree said something of it.
-    void evaluate(const T* x, int64_t rows, int64_t columns, T* scores, uint8_t* scored) const;
-    int64_t targets() const noexcept { return targets_; }
-    int64_t trees() const noexcept { return static_cast<int64_t>(roots_.size()); }
-    const std::vector<T>& base() const noexcept { return base_; }
+// The form to walk. Every test has become `x <= value` of one column of a copy of the row that has -x as well: it holds
+// or leads, as NaN does, to the other side. So a step is a comparison and an addition, without a branch.
+//
+// The two children of a node are neighbours, and three levels of a tree are mostly within one cache line. A leaf leads
+// to itself, for column 0 is NaN; so its value is free. Trees, or rows, of different depths are walked side by side.
+template <class T, class Step>
+struct TreeNode {
+    T value;
+    std::make_unsigned_t<Step> column;  // in elements: its number times kTreeLanes
+    Step next;                          // nodes from here to the child where the test fails; the other one follows
+};
+constexpr int64_t kTreeLanes = 8;
 
-  private:
-    struct Node {
-        T value;
-        int32_t feature;
-        TreePlace yes, no;
-        TreeTest test;
-        bool missing_true;
+struct Forest {
+    enum class Leaf : int64_t {
+        own,    // a leaf's value is a weight, of its tree's target
+        dense,  // bits that are a row of `weights`, one for each target
+        list,   // bits that are i, for the weights [starts[i], starts[i + 1]) and their targets
     };
-    TreePlace walk(TreePlace place, const T* x) const;
-    bool test(size_t node, T x) const;
-    void add(TreePlace leaf, T* scores, uint8_t* scored) const;
+    DType dtype = DType::f32;  // of values and weights
+    bool wide = false;         // Step is int32, not int16
+    Leaf leaf = Leaf::list;
+    TreeSum sum = TreeSum::sum;
+    int64_t targets = 1, features = 0;  // features: the largest number that a test asks for, plus one
+    int64_t depth = 0;                  // steps of a walk through all trees, about
+    Tensor nodes;                       // TreeNode<dtype, ...> as bytes
+    Tensor roots;                       // i32: a tree's first node
+    Tensor steps;            // i32: a tree's depth, or ~n: n steps, and then as many as it takes to come to rest
+    Tensor columns;          // i32: from column 1 on, feature f as f, or its negative as ~f
+    Tensor weights, starts;  // dtype; i32
+    Tensor weight_targets;   // i32: of each weight of a list; Leaf::own: of each tree
 
-    std::vector<Node> nodes_;
-    std::vector<int32_t> leaf_starts_;  // leaf i has the weights [leaf_starts_[i], leaf_starts_[i + 1])
-    std::vector<int32_t> weight_targets_;
-    std::vector<T> weights_, base_;
-    std::vector<int32_t> node_sets_;    // per node; empty without member tests
-    std::vector<std::vector<T>> sets_;  // sorted
-    std::vector<TreePlace> roots_;
-    int64_t targets_;
-    TreeSum sum_;
-    bool plain_;  // every test is `leq` and NaN goes the false way
+    int64_t trees() const { return roots.count(); }
+    int64_t node_bytes() const { return nodes.count(); }
 };
 
-// The largest number of a feature that a tree asks for, plus one.
-int64_t features_of(const ForestPlan& plan);
+// float32, or float64 where `dtype` is that.
+Forest compile_forest(const ForestPlan& plan, DType dtype);
+void save_forest(const Forest& forest, Attributes& attributes);
+Forest load_forest(const Attributes& attributes);
+
+// For rows of `columns` features, no fewer than forest.features: calls use(row, scores, scored) for each row, on any
+// thread, with the sums of its trees for each target, which it may change, and whether any tree said something of it.
+// T must be forest.dtype. Sums are made in the order of the trees.
+template <class T>
+using UseScores = std::function<void(int64_t row, T* scores, const uint8_t* scored)>;
+template <class T>
+void walk_forest(const Parallel& parallel, const Forest& forest, const T* x, int64_t rows, int64_t columns,
+                 const UseScores<T>& use);
 
 }  // namespace linnet

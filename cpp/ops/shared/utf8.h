@@ -12,7 +12,10 @@ constexpr char32_t kBadByte = 0x110000;
 char32_t decode_utf8(std::string_view text, size_t& at);
 void append_utf8(std::string& text, char32_t code);
 
-// One letter for one, for Latin, Greek, Cyrillic, Armenian and full-width letters; everything else stays.
+// White space as Unicode has it, and the separators 0x1c to 0x1f.
+bool is_space(char32_t code);
+
+// One letter for one: the simple mappings of Unicode, without a locale. Everything else stays.
 char32_t lower_case(char32_t code);
 char32_t upper_case(char32_t code);
 std::string lower_case(std::string_view text);

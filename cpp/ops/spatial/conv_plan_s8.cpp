@@ -81,14 +81,13 @@ void choose_blocks(ConvPlanS8& plan, int threads) {
 
 void read_bytes(PrepareContext& ctx, ConvPlanS8& plan) {
     const Attributes& from = ctx.attributes;
-    const bool is_signed = ctx.output(0).dtype == DType::i8;
     const DType codes =
         ctx.has_input(kQLinearConv.y_zero) ? ctx.input(kQLinearConv.y_zero).dtype : ctx.input(kQLinearConv.x).dtype;
     const int64_t lowest = codes == DType::i8 ? -128 : 0;
     const auto whole = [&](const char* name, int64_t absent) { return static_cast<int32_t>(from.i(name, absent)); };
     kernels::ToBytes& to = plan.bytes;
     to.lo = whole("lo", lowest), to.hi = whole("hi", lowest + 255);
-    to.is_signed = is_signed;
+    to.is_signed = codes == DType::i8;  // a table may give bytes of the other kind
     if (const Tensor* table = from.t("table")) to.table = table->as<uint8_t>();
     if (!from.has("own_scale")) return;
     to.own_scale = from.f("own_scale", 1), to.add_scale = from.f("add_scale", 1);

@@ -32,7 +32,8 @@ ValueId transpose(Patch& patch, ValueId value, std::vector<int64_t> perm) {
     return patch.node("Transpose", {value}, std::move(attributes));
 }
 
-bool lower_channels_last(const Graph& graph, NodeId id, std::string_view op_type, int64_t spatial, Patch& patch) {
+bool lower_channels_last(const Graph& graph, NodeId id, std::string_view op_type, int64_t spatial, Patch& patch,
+                         const Attributes* attributes) {
     const Node& node = graph.node(id);
     ValueIds inputs = node.inputs;
     inputs[0] = transpose(patch, inputs[0], to_channels_last(spatial));
@@ -42,7 +43,7 @@ bool lower_channels_last(const Graph& graph, NodeId id, std::string_view op_type
     internal.domain = "linnet";
     internal.op = find_op("linnet", op_type, kMaxOpset);
     internal.inputs = inputs;
-    internal.attributes = node.attributes;
+    internal.attributes = attributes ? *attributes : node.attributes;
     const ValueIds outputs = node.outputs;
     const ValueIds made = patch.node(std::move(internal), static_cast<int>(outputs.size()));
     for (size_t i = 0; i < outputs.size(); ++i)

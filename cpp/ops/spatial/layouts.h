@@ -15,7 +15,8 @@ std::vector<int64_t> to_channels_first(int64_t spatial);
 ValueId transpose(Patch& patch, ValueId value, std::vector<int64_t> perm);
 
 // Replaces a node by the internal operator `op_type` on a channels-last input 0, with Transposes around; every output
-// is channels-last, all other inputs and the attributes stay.
-bool lower_channels_last(const Graph& graph, NodeId id, std::string_view op_type, int64_t spatial, Patch& patch);
+// is channels-last, all other inputs stay, and the attributes, unless others are given.
+bool lower_channels_last(const Graph& graph, NodeId id, std::string_view op_type, int64_t spatial, Patch& patch,
+                         const Attributes* attributes = nullptr);
 
 }  // namespace linnet

@@ -77,6 +77,7 @@ AxisTable make_axis_table(const ResampleMode& mode, int64_t axis, int64_t in, in
     table.taps = nearest ? 1 : 2 - 2 * first;
     if (checked_mul(table.taps, out) > (int64_t{1} << 28))
         fail(ErrorKind::not_implemented, "resampling ", in, " to ", out, " elements needs too large a table");
+    table.memory = HeldMemory(table.taps * out * static_cast<int64_t>(sizeof(int64_t) + sizeof(float)));
     table.index.resize(static_cast<size_t>(table.taps * out));
     table.weight.assign(table.index.size(), 1.0f);
     std::vector<double> weights(static_cast<size_t>(table.taps));
@@ -85,6 +86,7 @@ AxisTable make_axis_table(const ResampleMode& mode, int64_t axis, int64_t in, in
         float x = original(mode, o, in, out, scale, start, end);
         if (mode.coordinates == Coordinates::tf_crop_and_resize && !(x >= 0 && x <= static_cast<float>(in - 1))) {
             std::fill_n(table.index.begin() + static_cast<ptrdiff_t>(row), table.taps, -1);
+            table.outside = true;
             continue;
         }
         // Beyond this nothing but the edge is read; casts below stay defined.
@@ -134,7 +136,16 @@ namespace {
     }
 }
 
+// A row resampled with two taps.
+[[gnu::optimize("O3")]] void blend_neighbours(const float* x, const int64_t* index, const float* weight, int64_t count,
+                                              float* y) {
+    for (int64_t o = 0; o < count; ++o)
+        y[o] = x[index[2 * o]] * weight[2 * o] + x[index[2 * o + 1]] * weight[2 * o + 1];
+}
+
 void apply_axis(const AxisTable& table, const float* x, int64_t inner, float extrapolation, float* y) {
+    if (inner == 1 && table.taps == 2 && !table.outside)
+        return blend_neighbours(x, table.index.data(), table.weight.data(), table.out, y);
     for (int64_t o = 0; o < table.out; ++o, y += inner) {
         const int64_t* index = table.index.data() + o * table.taps;
         const float* weight = table.weight.data() + o * table.taps;
@@ -190,6 +201,47 @@ void store_one(float value, DType dtype, void* to) {
     store(&value, one);
 }
 
+// Elements of a row, picked by index or each of them `times` times.
+template <class T>
+[[gnu::optimize("O3")]] void pick(const void* from, const int64_t* index, int64_t count, int64_t times, void* to) {
+    const T* x = static_cast<const T*>(from);
+    T* y = static_cast<T*>(to);
+    if (times == 2) {
+        for (int64_t i = 0; i < count / 2; ++i) {
+            const T value = x[i];
+            y[2 * i] = value;
+            y[2 * i + 1] = value;
+        }
+    } else {
+        for (int64_t o = 0; o < count; ++o) y[o] = x[index[o]];
+    }
+}
+using Pick = void (*)(const void* from, const int64_t* index, int64_t count, int64_t times, void* to);
+
+Pick pick_of(DType dtype) {
+    if (dtype == DType::string) return nullptr;
+    switch (dtype_size(dtype)) {
+        case 1: return pick<uint8_t>;
+        case 2: return pick<uint16_t>;
+        case 4: return pick<uint32_t>;
+        case 8: return pick<uint64_t>;
+        default: return nullptr;
+    }
+}
+
+// Slices of a growing axis are resampled before they are blended.
+constexpr int64_t kMostKept = 4;
+bool widens_first(const AxisTable& first) { return first.out > first.in && first.taps <= kMostKept; }
+
+// How many times in a row each place of the input is read, if that is the same for all, else 0.
+int64_t repeats_of(const AxisTable& table) {
+    const int64_t times = table.out / table.in;
+    if (times * table.in != table.out) return 0;
+    for (int64_t o = 0; o < table.out; ++o)
+        if (table.index[static_cast<size_t>(o)] != o / times) return 0;
+    return times;
+}
+
 // All tables gather: elements are copied.
 void gather(const std::vector<AxisTable>& tables, float extrapolation, const Parallel& parallel, const Tensor& x,
             Tensor& y) {
@@ -205,34 +257,44 @@ void gather(const std::vector<AxisTable>& tables, float extrapolation, const Par
         if (static_cast<size_t>(t.axis) < axis) along[static_cast<size_t>(t.axis)] = &t;
     const int64_t row_elements = last.out * inner;
     const auto bytes = static_cast<int64_t>(dtype_size(x.dtype));
+    const char* source = static_cast<const char*>(x.data);
+    char* target = static_cast<char*>(y.data);
+    const Pick picks = inner == 1 && !last.outside ? pick_of(x.dtype) : nullptr;
+    const int64_t times = picks ? repeats_of(last) : 0;
     parallel_ranges(parallel, rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, row_elements)),
                     [&](int64_t begin, int64_t end) {
+                        SmallVector<int64_t, 6> at(axis);  // of the row
+                        for (int64_t a = static_cast<int64_t>(axis), rest = begin; a-- > 0;) {
+                            const int64_t size = y.shape[static_cast<size_t>(a)];
+                            at[static_cast<size_t>(a)] = rest % size;
+                            rest /= size;
+                        }
                         int64_t before = -2;  // source of the row before
                         for (int64_t row = begin; row < end; ++row) {
-                            int64_t base = 0, rest = row;
-                            for (size_t a = axis; a-- > 0;) {
-                                const int64_t at = rest % y.shape[a];
-                                rest /= y.shape[a];
-                                const int64_t from = along[a] ? along[a]->index[static_cast<size_t>(at)] : at;
+                            int64_t base = 0;
+                            for (size_t a = 0; a < axis; ++a) {
+                                const int64_t from = along[a] ? along[a]->index[static_cast<size_t>(at[a])] : at[a];
                                 base = from < 0 || base < 0 ? -1 : base + from * strides[a];
                             }
-                            void* to = element(y.data, y.dtype, row * row_elements);
+                            for (size_t a = axis; a-- > 0 && ++at[a] == y.shape[a];) at[a] = 0;
+                            char* to = target + row * row_elements * bytes;
                             if (base == before && base >= 0) {  // an enlarged row
-                                copy_run(y.dtype, row_elements, element(y.data, y.dtype, (row - 1) * row_elements), to);
+                                copy_run(y.dtype, row_elements, to - row_elements * bytes, to);
                                 continue;
                             }
                             before = base;
+                            if (picks && base >= 0) {
+                                picks(source + base * bytes, last.index.data(), last.out, times, to);
+                                continue;
+                            }
                             for (int64_t o = 0; o < last.out; ++o) {
                                 const int64_t from = last.index[static_cast<size_t>(o)];
-                                void* place = element(to, y.dtype, o * inner);
-                                if (base < 0 || from < 0) {
+                                char* place = to + o * inner * bytes;
+                                if (base >= 0 && from >= 0)
+                                    copy_run(x.dtype, inner, source + (base + from * inner) * bytes, place);
+                                else
                                     for (int64_t i = 0; i < inner && plain; ++i)
-                                        std::memcpy(element(place, y.dtype, i), outside, static_cast<size_t>(bytes));
-                                    continue;
-                                }
-                                const void* source = element(x.data, x.dtype, base + from * inner);
-                                if (inner == 1 && bytes == 4 && x.dtype != DType::string) std::memcpy(place, source, 4);
-                                else copy_run(x.dtype, inner, source, place);
+                                        std::memcpy(place + i * bytes, outside, static_cast<size_t>(bytes));
                             }
                         }
                     });
@@ -357,7 +419,11 @@ void Resampler::prepare(DType dtype, const Shape& in, const Shape& out, int thre
     }
     if (tables.size() >= 2) {
         const auto axis = static_cast<size_t>(tables[tables.size() - 2].axis);
-        floats = checked_add(floats, checked_mul(4 * std::max(1, threads), product(in, axis + 1, in.size())));
+        const int64_t parts = 4 * std::max(1, threads);
+        int64_t row = product(in, axis + 1, in.size());
+        if (widens_first(tables[tables.size() - 2]))
+            row = checked_mul(row / tables.back().in * tables.back().out, tables[tables.size() - 2].taps);
+        floats = checked_add(floats, checked_mul(parts, row));
     }
     scratch_floats = static_cast<size_t>(floats);
 }
@@ -406,28 +472,43 @@ void Resampler::run(const Parallel& parallel, const Tensor& x, Tensor& y, float*
                                            to + o * second.out * inner);
                         });
     } else {
-        // For each place along the first of the two: a blended slice, then the second axis within it.
+        // For each place along the first of the two: a blended slice, then the second axis within it. Where there are
+        // more places than slices, the other way round: resampled slices are kept while later places read them.
         const AxisTable& first = tables[t];
         const auto axis_a = static_cast<size_t>(first.axis);
         const int64_t slice = product(shape, axis_a + 1, shape.size());
-        const int64_t middle = product(shape, axis_a + 1, axis_b);
+        const int64_t middle = product(shape, axis_a + 1, axis_b), width = middle * second.out * inner;
+        const bool early = widens_first(first);
         const int64_t outer = product(shape, 0, axis_a), lines = outer * first.out;
         const int64_t parts = std::min<int64_t>(lines, 4 * std::max(1, parallel.threads));
         parallel_for(parallel, parts, [&](int64_t part) {
-            float* blended = scratch + part * slice;
+            float* buffer = scratch + part * (early ? first.taps * width : slice);
+            const auto resample_slice = [&](const float* x, float* y) {
+                for (int64_t m = 0; m < middle; ++m)
+                    apply_axis(second, x + m * second.in * inner, inner, extrapolation, y + m * second.out * inner);
+            };
+            int64_t held[kMostKept], places[kMostKept];  // which slice each place of the buffer has
+            std::fill_n(held, kMostKept, -1);
             for (int64_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line) {
                 const int64_t o = line / first.out, at = line % first.out;
-                float* out = to + line * middle * second.out * inner;
+                float* out = to + line * width;
                 const int64_t* index = first.index.data() + at * first.taps;
+                const float* weight = first.weight.data() + at * first.taps;
                 if (index[0] < 0) {
-                    std::fill_n(out, middle * second.out * inner, extrapolation);
-                    continue;
+                    std::fill_n(out, width, extrapolation);
+                } else if (early) {
+                    for (int64_t t = 0; t < first.taps; ++t) {
+                        const int64_t source = o * first.in + index[t];
+                        places[t] = index[t] % first.taps;  // slices that follow each other
+                        if (held[places[t]] == source) continue;
+                        held[places[t]] = source;
+                        resample_slice(from + source * slice, buffer + places[t] * width);
+                    }
+                    blend_rows(buffer, width, places, weight, first.taps, width, out);
+                } else {
+                    blend_rows(from + o * first.in * slice, slice, index, weight, first.taps, slice, buffer);
+                    resample_slice(buffer, out);
                 }
-                blend_rows(from + o * first.in * slice, slice, index, first.weight.data() + at * first.taps, first.taps,
-                           slice, blended);
-                for (int64_t m = 0; m < middle; ++m)
-                    apply_axis(second, blended + m * second.in * inner, inner, extrapolation,
-                               out + m * second.out * inner);
             }
         });
     }

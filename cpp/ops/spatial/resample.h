@@ -3,6 +3,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/held_memory.h"
 #include "graph/op.h"
 
 namespace linnet {
@@ -11,6 +12,8 @@ struct AxisTable {
     int64_t axis = 0, in = 0, out = 0, taps = 1;
     std::vector<int64_t> index;  // [out][taps], within the input; -1: outside, the extrapolation value
     std::vector<float> weight;   // [out][taps]
+    HeldMemory memory;           // of both
+    bool outside = false;        // some index is -1
     bool is_identity() const;
     bool is_gather() const { return taps == 1; }  // weights are 1
 };

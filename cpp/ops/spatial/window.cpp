@@ -88,9 +88,10 @@ int64_t window_output(DimTable& dims, const WindowAttributes& w, size_t axis, in
     if (room < 0)
         fail(ErrorKind::invalid_argument, "a kernel that covers ", w.extent(axis), " elements does not fit into ", in,
              " with padding ", pads);
-    if (!w.ceil_mode || w.auto_pad != AutoPad::notset) return room / stride + 1;
-    int64_t out = (room + stride - 1) / stride + 1;
-    if ((out - 1) * stride >= in + w.pad_begin[axis]) --out;  // a window may not start in the padding behind
+    if (!w.ceil_mode || w.auto_pad != AutoPad::notset) return checked_add(room / stride, 1);
+    int64_t out = checked_add(checked_add(room, stride - 1) / stride, 1);
+    if (checked_mul(out - 1, stride) >= checked_add(in, w.pad_begin[axis]))
+        --out;  // a window may not start in the padding behind
     return out;
 }
 
@@ -98,8 +99,8 @@ void window_pads(const WindowAttributes& w, size_t axis, int64_t in, int64_t& be
     begin = w.pad_begin[axis];
     end = w.pad_end[axis];
     if (w.auto_pad != AutoPad::same_upper && w.auto_pad != AutoPad::same_lower) return;
-    const int64_t out = (in + w.stride[axis] - 1) / w.stride[axis];
-    const int64_t total = std::max<int64_t>(0, (out - 1) * w.stride[axis] + w.extent(axis) - in);
+    const int64_t stride = w.stride[axis], out = checked_add(in, stride - 1) / stride;
+    const int64_t total = std::max<int64_t>(0, checked_add((out - 1) * stride, w.extent(axis)) - in);
     begin = w.auto_pad == AutoPad::same_upper ? total / 2 : total - total / 2;
     end = total - begin;
 }

@@ -11,8 +11,8 @@ LINNET_INLINE f32 binary(f32 a, f32 b) {
     if constexpr (B == Binary::sub) return a - b;
     if constexpr (B == Binary::mul) return a * b;
     if constexpr (B == Binary::div) return a / b;
-    if constexpr (B == Binary::min) return select(is_nan(a), a, min(a, b));
-    if constexpr (B == Binary::max) return select(is_nan(a), a, max(a, b));
+    if constexpr (B == Binary::min) return min_or_nan(a, b);
+    if constexpr (B == Binary::max) return max_or_nan(a, b);
     if constexpr (B == Binary::prelu) return select(less(a, splat(0.0f)), a * b, a);
     if constexpr (B == Binary::fmod && fma_rounds_once) {
         // The remainder is a float, so one rounding leaves it exact. A quotient that was rounded up to the next integer
@@ -164,6 +164,11 @@ static __attribute__((noinline)) void where_loop(size_t n, const uint8_t* c, con
         }
     for (; i < n; ++i) y[i] = c[i] ? a[i] : b[i];
 }
+// Repeats the first `size` bytes in `bytes` ones, a power of two each.
+static __attribute__((noinline)) void spread(void* to, const void* from, size_t size, size_t bytes) noexcept {
+    __builtin_memcpy(to, from, size);
+    for (; size < bytes; size *= 2) __builtin_memcpy((char*)to + size, to, size);
+}
 // Operands that stand still are spread over a block.
 template <class T>
 LINNET_INLINE void where_typed(size_t n, const uint8_t* c, size_t sc, const T* a, size_t sa, const T* b, size_t sb,
@@ -173,7 +178,9 @@ LINNET_INLINE void where_typed(size_t n, const uint8_t* c, size_t sc, const T* a
     constexpr size_t block = 64;
     uint8_t c_block[block];
     T a_block[block], b_block[block];
-    for (size_t i = 0; i < block; ++i) c_block[i] = *c, a_block[i] = *a, b_block[i] = *b;
+    spread(c_block, c, 1, sizeof c_block);
+    spread(a_block, a, sizeof(T), sizeof a_block);
+    spread(b_block, b, sizeof(T), sizeof b_block);
     for (size_t i = 0; i < n; i += block)
         where_loop(n - i < block ? n - i : block, sc ? c + i : c_block, sa ? a + i : a_block, sb ? b + i : b_block,
                    y + i);

@@ -21,6 +21,13 @@ struct PlainTile {
     bool adds;          // to c, or overwrites it
 };
 
+template <class Vector, class T>
+LINNET_INLINE Vector load_vector(const T* p) {
+    Vector v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+
 // Rows beyond the last are computed from the last one and dropped.
 template <class T, int MR>
 static __attribute__((noinline)) void plain_tile(const PlainTile<T>& t) noexcept {
@@ -28,7 +35,8 @@ static __attribute__((noinline)) void plain_tile(const PlainTile<T>& t) noexcept
     constexpr size_t width = sizeof(f32) / sizeof(T);
     const T* row[MR];
     unroll<MR>(LINNET_LAMBDA(i) { row[i] = t.a + (ptrdiff_t)((size_t)i < t.rows ? i : t.rows - 1) * t.a_row; });
-    Vector sum[MR][2] = {};
+    Vector sum[MR][2];
+    unroll<MR>(LINNET_LAMBDA(i) { sum[i][0] = sum[i][1] = Vector{}; });
     const bool whole = t.rows == MR && t.cols == 2 * width;
     T edge[MR * 2 * width];
     T* const out = whole ? t.c : edge;
@@ -36,28 +44,35 @@ static __attribute__((noinline)) void plain_tile(const PlainTile<T>& t) noexcept
     if (t.adds) {
         if (!whole)
             for (size_t i = 0; i < t.rows; ++i)
-                for (size_t j = 0; j < t.cols; ++j) edge[i * 2 * width + j] = t.c[(ptrdiff_t)i * t.c_row + j];
-        unroll<MR>(LINNET_LAMBDA(i) { __builtin_memcpy(sum[i], out + i * out_row, sizeof sum[i]); });
+                __builtin_memcpy(edge + i * 2 * width, t.c + (ptrdiff_t)i * t.c_row, t.cols * sizeof(T));
+        unroll<MR>(LINNET_LAMBDA(i) {
+            sum[i][0] = load_vector<Vector>(out + i * out_row);
+            sum[i][1] = load_vector<Vector>(out + i * out_row + width);
+        });
     }
     const T* b = t.panel;
     for (ptrdiff_t k = 0, at = 0; k < (ptrdiff_t)t.depth; ++k, at += t.a_col, b += 2 * width) {
-        Vector v[2];
-        __builtin_memcpy(v, b, sizeof v);
+        const Vector left = load_vector<Vector>(b), right = load_vector<Vector>(b + width);
         unroll<MR>(LINNET_LAMBDA(i) {
             const T factor = row[i][at];
-            sum[i][0] += factor * v[0];
-            sum[i][1] += factor * v[1];
+            sum[i][0] += factor * left;
+            sum[i][1] += factor * right;
         });
     }
-    unroll<MR>(LINNET_LAMBDA(i) { __builtin_memcpy(out + i * out_row, sum[i], sizeof sum[i]); });
+    unroll<MR>(LINNET_LAMBDA(i) {
+        const Vector left = sum[i][0], right = sum[i][1];
+        __builtin_memcpy(out + i * out_row, &left, sizeof left);
+        __builtin_memcpy(out + i * out_row + width, &right, sizeof right);
+    });
     if (whole) return;
     for (size_t i = 0; i < t.rows; ++i)
-        for (size_t j = 0; j < t.cols; ++j) t.c[(ptrdiff_t)i * t.c_row + j] = edge[i * 2 * width + j];
+        __builtin_memcpy(t.c + (ptrdiff_t)i * t.c_row, edge + i * 2 * width, t.cols * sizeof(T));
 }
 
 template <class T>
 static void gemm_plain(const GemmPlain<T>& g) noexcept {
     constexpr size_t nr = plain_row_bytes / sizeof(T);
+    constexpr int one_row = T(0.5) != 0 ? 1 : plain_mr;  // lonely rows of integers are rare: a tile less
     T panel[plain_depth * nr];
     for (size_t n = 0; n < g.n; n += nr) {
         const size_t cols = g.n - n < nr ? g.n - n : nr;
@@ -66,16 +81,21 @@ static void gemm_plain(const GemmPlain<T>& g) noexcept {
             for (size_t i = 0; i < depth; ++i) {
                 const T* from = g.b + (ptrdiff_t)(k + i) * g.b_row + (ptrdiff_t)n * g.b_col;
                 T* to = panel + i * nr;
-                if (g.b_col == 1 && cols == nr) __builtin_memcpy(to, from, plain_row_bytes);
-                else
-                    for (size_t j = 0; j < nr; ++j) to[j] = j < cols ? from[(ptrdiff_t)j * g.b_col] : T{};
+                if (g.b_col == 1 && cols == nr) {
+                    __builtin_memcpy(to, from, plain_row_bytes);
+                    continue;
+                }
+                for (size_t j = 0; j < nr; ++j) {
+                    to[j] = j < cols ? from[(ptrdiff_t)j * g.b_col] : T{};
+                    __asm__ volatile("" ::: "memory");  // as vectors this would be long and no faster
+                }
             }
             PlainTile<T> t{
                 g.a + (ptrdiff_t)k * g.a_col, g.a_row, g.a_col, panel, depth, g.c + n, g.c_row, 0, cols, k > 0};
             for (size_t m = 0; m < g.m;
                  m += t.rows, t.a += (ptrdiff_t)t.rows * g.a_row, t.c += (ptrdiff_t)t.rows * g.c_row) {
                 t.rows = g.m - m < (size_t)plain_mr ? g.m - m : (size_t)plain_mr;
-                (t.rows == 1 ? plain_tile<T, 1> : plain_tile<T, plain_mr>)(t);
+                (t.rows == 1 ? plain_tile<T, one_row> : plain_tile<T, plain_mr>)(t);
             }
         }
     }

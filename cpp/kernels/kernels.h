@@ -466,6 +466,10 @@ struct Kernels {
     // y[c] = sum over rows r of w[r] * x[r * x_stride + c], in the order of r.
     void (*weighted_rows_f32)(size_t rows, size_t cols, const float* w, const float* x, ptrdiff_t x_stride,
                               float* y) noexcept;
+    // y[r][c] = the sum of x[0][c] ... x[r][c] in double, or, if exclusive, without the last; rows are row_step apart
+    // in both, which may be one.
+    void (*running_sums_f32)(size_t rows, size_t cols, const float* x, ptrdiff_t row_step, bool exclusive,
+                             float* y) noexcept;
     // y[c] = the row r < 2^31 of the largest or smallest x[r * x_stride + c], the first or last of equals. A NaN is
     // the extreme.
     void (*arg_rows_f32)(bool largest, bool last, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride,

@@ -20,8 +20,8 @@ LINNET_INLINE f32 reduce_in(f32 x) {
 // Combines two contributions.
 template <Reduce R>
 LINNET_INLINE f32 reduce_join(f32 a, f32 b) {
-    if constexpr (R == Reduce::max) return select(is_nan(a), a, max(a, b));
-    if constexpr (R == Reduce::min) return select(is_nan(a), a, min(a, b));
+    if constexpr (R == Reduce::max) return max_or_nan(a, b);
+    if constexpr (R == Reduce::min) return min_or_nan(a, b);
     if constexpr (R == Reduce::prod) return a * b;
     return a + b;
 }
@@ -132,6 +132,28 @@ static void weighted_rows_f32(size_t rows, size_t cols, const float* w, const fl
     size_t c = 0;
     for (; c + 4 * lanes <= cols; c += 4 * lanes) columns(Int<4>{}, c, lanes);
     for (; c < cols; c += lanes) columns(Int<1>{}, c, cols - c);
+}
+
+static void running_sums_f32(size_t rows, size_t cols, const float* x, ptrdiff_t row_step, bool exclusive,
+                             float* y) noexcept {
+    constexpr size_t block = 64;
+    for (size_t c = 0; c < cols; c += block) {
+        const size_t width = cols - c < block ? cols - c : block;
+        double total[block] = {};
+        float row[block] = {}, before[block];
+        for (size_t r = 0; r < rows; ++r) {
+            const ptrdiff_t at = (ptrdiff_t)r * row_step + (ptrdiff_t)c;
+            if (width == block) __builtin_memcpy(row, x + at, sizeof row);
+            else __builtin_memcpy(row, x + at, width * sizeof(float));
+            for (size_t i = 0; i < block; ++i) {
+                before[i] = (float)total[i];
+                row[i] = (float)(total[i] += row[i]);
+            }
+            const float* const out = exclusive ? before : row;
+            if (width == block) __builtin_memcpy(y + at, out, sizeof row);
+            else __builtin_memcpy(y + at, out, width * sizeof(float));
+        }
+    }
 }
 
 static void arg_rows_f32(bool largest, bool last, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride,

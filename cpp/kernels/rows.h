@@ -29,7 +29,8 @@ static void softmax_f32(size_t n, const float* x, float scale, const float* mask
             store_some(y + i, e, left);
             return cut(e, left, splat(0.0f));
         });
-    map_f32(Unary::mul_scalar, n, y, y, 1.0f / total, 0);
+    const f32 share = splat(1.0f / total);
+    for (size_t i = 0; i < n; i += lanes) store_some(y + i, load_some(y + i, n - i) * share, n - i);
 }
 
 static void log_softmax_f32(size_t n, const float* x, float* y) noexcept {

@@ -389,6 +389,20 @@ void test_rows(const Kernels& K, Tally& tally) {
                 ok = ok && near(sums[c], want, 1e-5);
             }
             tally.check(ok, name("weighted_rows_f32 rows cols", {rows, cols}));
+            for (const bool exclusive : {false, true}) {
+                Guarded<float> y(rows * stride);
+                K.running_sums_f32(rows, cols, x.data(), (ptrdiff_t)stride, exclusive, y.data());
+                ok = y.intact();
+                for (size_t c = 0; c < cols; ++c) {
+                    double sum = 0;
+                    for (size_t r = 0; r < rows; ++r) {
+                        const double before = sum;
+                        sum += x[r * stride + c];
+                        ok = ok && y[r * stride + c] == (float)(exclusive ? before : sum);
+                    }
+                }
+                tally.check(ok, name("running_sums_f32 rows cols", {rows, cols}));
+            }
             // Few values, so that many are equal.
             for (float& v : x) v = rng.below(20) ? (float)rng.below(4) : NAN;
             for (int mode = 0; mode < 4; ++mode) {

@@ -74,6 +74,11 @@ LINNET_INLINE void transpose_quads(f32 (&v)[4]) {
     v[2] = (f32)_mm512_unpacklo_pd(b, d), v[3] = (f32)_mm512_unpackhi_pd(b, d);
 }
 
+#define LINNET_KEEP_NAN
+// The larger or smaller, but NaN if either is: b's comes from the instruction, a's is left as it is.
+LINNET_INLINE f32 max_or_nan(f32 a, f32 b) { return _mm512_mask_max_ps(a, _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a, b); }
+LINNET_INLINE f32 min_or_nan(f32 a, f32 b) { return _mm512_mask_min_ps(a, _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a, b); }
+
 #define LINNET_SWAP
 // Lane i from lane i ^ Distance.
 template <int Distance>

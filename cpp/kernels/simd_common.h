@@ -174,6 +174,11 @@ LINNET_INLINE bool any(i32 mask) {
     return all != 0;
 }
 
+#ifndef LINNET_KEEP_NAN
+// The larger or smaller, but NaN if either is.
+LINNET_INLINE f32 max_or_nan(f32 a, f32 b) { return select(is_nan(a), a, max(a, b)); }
+LINNET_INLINE f32 min_or_nan(f32 a, f32 b) { return select(is_nan(a), a, min(a, b)); }
+#endif
 #ifndef LINNET_SWAP
 // Lane i from lane i ^ Distance.
 template <int Distance>

@@ -32,9 +32,15 @@ LINNET_INLINE void transpose_strip(size_t cols, const uint32_t* src, ptrdiff_t s
         for (ptrdiff_t r = 0; r < lanes; ++r) dst[(ptrdiff_t)c * dst_stride + r] = src[r * src_stride + (ptrdiff_t)c];
 }
 
+// One copy of the code for all strides that callers pass.
+#ifdef __clang__
+#define LINNET_ONE_COPY __attribute__((noinline))
+#else
+#define LINNET_ONE_COPY __attribute__((noinline, noclone))
+#endif
 template <class T>
-static __attribute__((noinline)) void transpose_typed(size_t rows, size_t cols, const T* src, ptrdiff_t src_stride,
-                                                      T* dst, ptrdiff_t dst_stride) noexcept {
+static LINNET_ONE_COPY void transpose_typed(size_t rows, size_t cols, const T* src, ptrdiff_t src_stride, T* dst,
+                                            ptrdiff_t dst_stride) noexcept {
     if constexpr (sizeof(T) == 4 || sizeof(T) == 1) {  // pictures
         if (rows == 3 && dst_stride == 3) return interleave<3>(cols, src, src_stride, dst);
         if (cols == 3 && src_stride == 3) return deinterleave<3>(rows, src, dst, dst_stride);

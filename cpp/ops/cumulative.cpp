@@ -2,6 +2,7 @@
 // double; integers wrap around.
 #include <type_traits>
 
+#include "kernels/kernels.h"
 #include "ops/shared/facts.h"
 #include "ops/shared/numbers.h"
 #include "ops/shared/rows.h"
@@ -27,14 +28,13 @@ struct Walk {
     bool product, exclusive;
 };
 
-constexpr int64_t kColumns = 32, kRows = 8;
+constexpr int64_t kColumns = 64, kRows = 8;
 
-// Columns next to each other, or several rows at once, so that their sums do not wait for one another. Fixed: the
-// number of columns, so that the loops over them are unrolled; 0: it is `count`.
-template <class T, int64_t Fixed, bool Neighbours>
-void scan(const Walk& walk, int64_t count, const T* x, T* y) {
+// Several rows or columns at once, so that their sums do not wait for one another.
+template <class T>
+void scan(const Walk& walk, int64_t width, const T* x, T* y) {
     using Acc = std::conditional_t<std::is_floating_point_v<T>, double, T>;
-    const int64_t width = Fixed ? Fixed : count, apart = Neighbours ? 1 : walk.apart;
+    const int64_t apart = walk.apart;
     Acc total[kColumns], next[kColumns];
     std::fill_n(total, width, walk.product ? Acc{1} : Acc{0});
     for (int64_t i = 0; i < walk.n; ++i, x += walk.step, y += walk.step) {
@@ -64,9 +64,14 @@ void cumulate(const Parallel& parallel, const AxisView& view, Walk walk, bool re
                         for (int64_t task = begin; task < end; ++task) {
                             const int64_t c = task % parts * most, count = std::min(most, across - c);
                             const int64_t at = task / parts * view.n * view.inner + c * walk.apart + start;
-                            if (count < most) scan<T, 0, false>(walk, count, x + at, y + at);
-                            else if (rows) scan<T, kRows, false>(walk, count, x + at, y + at);
-                            else scan<T, kColumns, true>(walk, count, x + at, y + at);
+                            if constexpr (std::is_same_v<T, float>)
+                                if (!rows && !walk.product) {
+                                    kernels::kernels().running_sums_f32(static_cast<size_t>(walk.n),
+                                                                        static_cast<size_t>(count), x + at, walk.step,
+                                                                        walk.exclusive, y + at);
+                                    continue;
+                                }
+                            scan(walk, count, x + at, y + at);
                         }
                     });
 }

@@ -36,11 +36,15 @@ constexpr int64_t kChunk = 256;
 template <class Index>
 void read_places(const Index* indices, int64_t count, int64_t size, int64_t stride, int64_t base, int64_t step,
                  int64_t* places) {
-    check_indices(indices, count, size);
+    uint64_t outside = 0;
     for (int64_t i = 0; i < count; ++i) {
         const int64_t index = indices[i];
-        places[i] = base + i * step + (index + (index < 0 ? size : 0)) * stride;
+        outside |= outside_bit(index, size);
+        // Wild indices must not overflow before they are refused.
+        const auto from_start = static_cast<uint64_t>(index) + static_cast<uint64_t>(index < 0 ? size : 0);
+        places[i] = base + i * step + static_cast<int64_t>(from_start * static_cast<uint64_t>(stride));
     }
+    if (outside >> 63) check_indices(indices, count, size);
 }
 
 // Calls fn(position, count, places) for parts of the rows [begin, end) of the indices (a row runs along their last

@@ -58,12 +58,13 @@ void run_loop(RunContext& ctx) {
     std::vector<Value> carried;
     for (size_t i = 0; i < states; ++i) carried.push_back(ctx.value(kFirst + static_cast<int>(i)));
     std::vector<std::vector<Tensor>> stacked(results - states);
+    Tensor flag = Tensor::allocate(DType::boolean, {});
+    *flag.as<uint8_t>() = 1;
+    const Value goes_on = as_declared(std::move(flag), body, 1);
     for (int64_t trip = 0; trip < trips && go_on; ++trip) {
         std::vector<Value> formal;
         formal.push_back(as_declared(Tensor::scalar(trip), body, 0));
-        Tensor flag = Tensor::allocate(DType::boolean, {});
-        *flag.as<uint8_t>() = 1;
-        formal.push_back(as_declared(std::move(flag), body, 1));
+        formal.push_back(goes_on);
         for (Value& value : carried) formal.push_back(std::move(value));
         std::vector<Value> out = ctx.subgraph("body", std::move(formal));
         go_on = condition_of(out[0]);

@@ -222,7 +222,8 @@ std::optional<Labelled> product_of_two(Labelled a, Labelled b, const Labels& out
         order(b, joined({&batch, &n}), patch);
         a.value = unsqueeze(a.value, range(batches + m.size(), n.size()), patch);
         b.value = unsqueeze(b.value, range(batches, m.size()), patch);
-        y.value = patch.node("Mul", {a.value, b.value});
+        // A product of columns and rows has wider tiles than one of elements.
+        y.value = patch.node(m.size() == 1 && n.size() == 1 ? "MatMul" : "Mul", {a.value, b.value});
         y.labels = joined({&batch, &m, &n});
         return y;
     }

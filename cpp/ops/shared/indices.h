@@ -25,15 +25,16 @@ inline void check_index(int64_t index, int64_t size) {
     if (index < -size || index >= size)
         fail(ErrorKind::invalid_argument, "index ", index, " is outside [", -size, ", ", size - 1, "]");
 }
-// Checks all of them, which takes no branch for each.
+// Its sign bit is set where index + size or size - 1 - index is negative.
+inline uint64_t outside_bit(int64_t index, int64_t size) {
+    const auto i = static_cast<uint64_t>(index), limit = static_cast<uint64_t>(size);
+    return (i + limit) | (limit - 1 - i);
+}
+// Checks all of them, without a branch for each.
 template <class Index>
 void check_indices(const Index* indices, int64_t count, int64_t size) {
-    uint64_t outside = 0;  // the sign bit is set where i + size or size - 1 - i is negative
-    const auto limit = static_cast<uint64_t>(size);
-    for (int64_t i = 0; i < count; ++i) {
-        const auto index = static_cast<uint64_t>(static_cast<int64_t>(indices[i]));
-        outside |= (index + limit) | (limit - 1 - index);
-    }
+    uint64_t outside = 0;
+    for (int64_t i = 0; i < count; ++i) outside |= outside_bit(indices[i], size);
     for (int64_t i = 0; i < count && outside >> 63; ++i) check_index(indices[i], size);
 }
 inline void check_indices(const Tensor& tensor, int64_t size) {

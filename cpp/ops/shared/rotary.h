@@ -1,5 +1,6 @@
 // Rotation of pairs of a head's elements by a position's angles.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 namespace linnet {
@@ -12,10 +13,14 @@ inline void rotate_pairs(const T* x, int64_t half, bool interleaved, const T* co
     int64_t i = 0;
     if (!interleaved)
         for (; i + kBlock <= half; i += kBlock) {
-            T a[kBlock], b[kBlock];
-            for (int64_t j = 0; j < kBlock; ++j) a[j] = x[i + j], b[j] = x[half + i + j];
-            for (int64_t j = 0; j < kBlock; ++j) y[i + j] = cos[i + j] * a[j] - sin[i + j] * b[j];
-            for (int64_t j = 0; j < kBlock; ++j) y[half + i + j] = sin[i + j] * a[j] + cos[i + j] * b[j];
+            // Stored when all are computed: y may be any of the others.
+            T low[kBlock], high[kBlock];
+            for (int64_t j = 0; j < kBlock; ++j) {
+                low[j] = cos[i + j] * x[i + j] - sin[i + j] * x[half + i + j];
+                high[j] = sin[i + j] * x[i + j] + cos[i + j] * x[half + i + j];
+            }
+            std::copy_n(low, kBlock, y + i);
+            std::copy_n(high, kBlock, y + half + i);
         }
     for (; i < half; ++i) {
         const T a = x[i * step], b = x[i * step + second];

@@ -42,21 +42,31 @@ bool lower(const Graph& graph, NodeId id, Patch& patch) {
     return lower_channels_last(graph, id, "RoiAlign", 2, patch, &attributes);
 }
 
-// The two places along an axis that a sample lies between, and their weights: none outside.
-struct Between {
-    int64_t low = 0, high = 0;
-    float low_weight = 0, high_weight = 0;
+// A place along an axis and its weight: what the kernel mixes is all pairs of an axis' and the other's.
+struct Part {
+    int64_t place;
+    double weight;
 };
 
-Between between(float at, int64_t length) {
-    Between b;
-    if (!(at >= -1 && at <= static_cast<float>(length))) return b;
+// Adds the places that a sample lies between: none outside. What neighbouring samples share is one part if `merge`.
+void add_sample(float at, int64_t length, bool merge, std::vector<Part>& parts) {
+    if (!(at >= -1 && at <= static_cast<float>(length))) {
+        if (!merge) parts.push_back({0, 0});  // a product of 0 is as large as others
+        return;
+    }
     at = std::max(at, 0.0f);
-    b.low = std::min(static_cast<int64_t>(at), length - 1);
-    b.high = std::min(b.low + 1, length - 1);
-    b.high_weight = b.low == length - 1 ? 0.0f : at - static_cast<float>(b.low);
-    b.low_weight = 1 - b.high_weight;
-    return b;
+    const int64_t low = std::min(static_cast<int64_t>(at), length - 1), high = std::min(low + 1, length - 1);
+    const float over = low == length - 1 ? 0.0f : at - static_cast<float>(low);
+    const auto add = [&](int64_t place, float weight) {
+        for (size_t i = parts.size(); merge && i-- > 0 && i + 2 >= parts.size();)
+            if (parts[i].place == place) {
+                parts[i].weight += static_cast<double>(weight);
+                return;
+            }
+        parts.push_back({place, static_cast<double>(weight)});
+    };
+    add(low, 1 - over);
+    add(high, over);
 }
 
 // What the kernel mixes at a time.
@@ -106,7 +116,7 @@ void run(RunContext& ctx) {
         boxes.push_back(b);
     }
     parallel_ranges(ctx.parallel(), count * out_h, 1, [&](int64_t begin, int64_t end) {
-        std::vector<Between> rows, columns;
+        std::vector<Part> rows, columns;
         std::vector<int64_t> offsets;
         std::vector<float> weights;
         kernels::BlendF32 call;
@@ -123,34 +133,29 @@ void run(RunContext& ctx) {
             offsets.clear();
             weights.clear();
         };
-        // The samples of bin `i` along an axis.
-        const auto samples = [](float start, float bin, int64_t i, int64_t grid, int64_t length,
-                                std::vector<Between>& to) {
+        // The samples of bin `i` along an axis; their mean, or all of them for the largest.
+        const auto samples = [max](float start, float bin, int64_t i, int64_t grid, int64_t length,
+                                   std::vector<Part>& to) {
             to.clear();
-            for (int64_t s = 0; s < grid; ++s)
-                to.push_back(between(
-                    start + (static_cast<float>(i) + (static_cast<float>(s) + 0.5f) / static_cast<float>(grid)) * bin,
-                    length));
+            for (int64_t s = 0; s < grid; ++s) {
+                const float within = (static_cast<float>(s) + 0.5f) / static_cast<float>(grid);
+                add_sample(start + (static_cast<float>(i) + within) * bin, length, !max, to);
+            }
+            for (Part& part : to)
+                if (!max) part.weight /= static_cast<double>(grid);
         };
         for (int64_t row = begin; row < end; ++row) {
             const Box& b = boxes[static_cast<size_t>(row / out_h)];
             samples(b.y, b.bin_h, row % out_h, b.grid_h, height, rows);
-            const float share = max ? 1.0f : 1 / static_cast<float>(std::max<int64_t>(1, b.grid_h * b.grid_w));
             for (int64_t px = 0; px < out_w; ++px) {
                 samples(b.x, b.bin_w, px, b.grid_w, width, columns);
                 call.y = out.as<float>() + (row * out_w + px) * channels;
                 call.accumulate = false;
-                if (b.grid_h * b.grid_w == 0) std::fill_n(call.y, channels, 0.0f);
-                for (const Between& v : rows)
-                    for (const Between& h : columns) {
-                        const auto add = [&](int64_t y, int64_t x, float weight) {
-                            offsets.push_back(((b.image * height + y) * width + x) * channels);
-                            weights.push_back(weight * share);
-                        };
-                        add(v.low, h.low, v.low_weight * h.low_weight);
-                        add(v.low, h.high, v.low_weight * h.high_weight);
-                        add(v.high, h.low, v.high_weight * h.low_weight);
-                        add(v.high, h.high, v.high_weight * h.high_weight);
+                if (rows.empty() || columns.empty()) std::fill_n(call.y, channels, 0.0f);
+                for (const Part& v : rows)
+                    for (const Part& h : columns) {
+                        offsets.push_back(((b.image * height + v.place) * width + h.place) * channels);
+                        weights.push_back(static_cast<float>(v.weight * h.weight));
                         if (offsets.size() >= kMostTaps) mix();
                     }
                 if (!offsets.empty()) mix();

@@ -74,6 +74,7 @@ void infer_split(InferContext& ctx) {
 
 void run_split(RunContext& ctx) {
     const Tensor& x = ctx.input(0);
+    if (x.count() == 0) return;
     const auto axis = static_cast<size_t>(normal_axis(ctx.attributes.i("axis", 0), x.rank()));
     const int64_t outer = product(x.shape, 0, axis), inner = product(x.shape, axis + 1, x.shape.size());
     const int64_t step = x.shape[axis] * inner;

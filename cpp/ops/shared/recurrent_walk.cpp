@@ -47,10 +47,11 @@ void Walk::pack() const {
     const RecurrentSizes& s = sizes();
     const int64_t width = s.gates * s.hidden;
     for (int64_t d = 0; d < s.directions; ++d) {
-        if (buffers.w || buffers.r)
-            pack_direction(
-                r, ctx.input(1).as<float>() + d * width * s.input, buffers.w ? buffers.w + d * r.w_size : nullptr,
-                ctx.input(2).as<float>() + d * width * s.hidden, buffers.r ? buffers.r + d * r.r_size : nullptr);
+        if (buffers.w || buffers.r)  // what is packed already may be gone
+            pack_direction(r, buffers.w ? ctx.input(1).as<float>() + d * width * s.input : nullptr,
+                           buffers.w ? buffers.w + d * r.w_size : nullptr,
+                           buffers.r ? ctx.input(2).as<float>() + d * width * s.hidden : nullptr,
+                           buffers.r ? buffers.r + d * r.r_size : nullptr);
         float* bias = buffers.bias + d * s.columns();
         std::fill_n(bias, s.columns(), 0.0f);
         if (!ctx.has_input(3)) continue;

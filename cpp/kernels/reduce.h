@@ -20,8 +20,8 @@ LINNET_INLINE f32 reduce_in(f32 x) {
 // Combines two contributions.
 template <Reduce R>
 LINNET_INLINE f32 reduce_join(f32 a, f32 b) {
-    if constexpr (R == Reduce::max) return select(is_nan(a), a, max(a, b));
-    if constexpr (R == Reduce::min) return select(is_nan(a), a, min(a, b));
+    if constexpr (R == Reduce::max) return a != a ? a : max(a, b);
+    if constexpr (R == Reduce::min) return a != a ? a : min(a, b);
     if constexpr (R == Reduce::prod) return a * b;
     return a + b;
 }

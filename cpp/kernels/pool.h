@@ -20,7 +20,7 @@ LINNET_INLINE void pool(const PoolF32& p, size_t begin, size_t end) {
         }
         const f32 start = splat(is_max ? -__builtin_inff() : 0.0f), divisor = splat(inverse);
         const auto join = LINNET_LAMBDA_2(acc, x) {
-            if constexpr (is_max) return select(is_nan(acc), acc, max(acc, x));
+            if constexpr (is_max) return max_or_nan(acc, x);
             else return acc + x;
         };
         const auto finish_one = LINNET_LAMBDA(acc) { return is_max ? acc : acc / divisor; };
@@ -54,7 +54,7 @@ static void avg_pool_f32(const PoolF32& p, size_t begin, size_t end) noexcept { 
 template <bool largest>
 static __attribute__((noinline)) void blend(const BlendF32& b) noexcept {
     const f32 start = splat(largest ? -__builtin_inff() : 0.0f);
-    const auto join = LINNET_LAMBDA_2(acc, product) { return select(is_nan(acc), acc, max(acc, product)); };
+    const auto join = LINNET_LAMBDA_2(acc, product) { return max_or_nan(acc, product); };
     for (size_t p = 0; p < b.pixels; ++p) {
         float* y = b.y + (ptrdiff_t)p * b.y_stride;
         const int64_t* offsets = b.offsets + p * b.taps;

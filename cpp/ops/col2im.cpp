@@ -118,8 +118,10 @@ void run_col2im(RunContext& ctx) {
             for (int64_t row = 0; row * run < places; ++row) {
                 int64_t rest = row, at = first[last] + begin * step;
                 bool inside = true;
-                for (size_t i = last; i-- > 0 && inside; rest /= counts[i]) {
-                    const int64_t pixel = rest % counts[i] * windows.strides[i] + first[i];
+                for (size_t i = last; i-- > 0 && inside;) {
+                    const int64_t place = i ? rest % counts[i] : rest;
+                    if (i) rest /= counts[i];
+                    const int64_t pixel = place * windows.strides[i] + first[i];
                     inside = pixel >= 0 && pixel < image[i];
                     at += pixel * strides[i];
                 }

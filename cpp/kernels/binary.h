@@ -120,37 +120,17 @@ static void compare_f32(Compare op, size_t n, const float* a, size_t a_step, con
         });
 }
 
-static void logic_bytes(Logic op, size_t n, const uint8_t* a, size_t sa, const uint8_t* b, size_t sb,
-                        uint8_t* y) noexcept {
-    const auto run = [&](auto f) __attribute__((always_inline)) {
-        if (sa && sb)
-            for (size_t i = 0; i < n; ++i) y[i] = (uint8_t)f(a[i], b[i]);
-        else if (n) {
-            const uint8_t *x = sa ? a : b, fixed = sa ? *b : *a;
-            const size_t step = sa | sb;
-            for (size_t i = 0; i < n; ++i) y[i] = (uint8_t)f(x[i * step], fixed);
-        }
-    };
-    switch (op) {
-        case Logic::both: return run([](uint8_t u, uint8_t v) { return (u != 0) & (v != 0); });
-        case Logic::either: return run([](uint8_t u, uint8_t v) { return (u | v) != 0; });
-        case Logic::one_of_two: return run([](uint8_t u, uint8_t v) { return (u != 0) != (v != 0); });
-        case Logic::equal: return run([](uint8_t u, uint8_t v) { return (u != 0) == (v != 0); });
-        case Logic::bit_and: return run([](uint8_t u, uint8_t v) { return u & v; });
-        case Logic::bit_or: return run([](uint8_t u, uint8_t v) { return u | v; });
-        case Logic::bit_xor: return run([](uint8_t u, uint8_t v) { return u ^ v; });
-        case Logic::count: return;
-    }
-}
 static void classify_f32(size_t n, const float* x, bool nan, bool positive, bool negative, uint8_t* y) noexcept {
-    // As integers, so that no rule about floats stands in the way: what is above infinity is NaN.
-    constexpr uint32_t infinite = 0x7f800000, minus = 0x80000000;
-    const uint32_t n1 = nan, p1 = positive, m1 = negative;
-    for (size_t i = 0; i < n; ++i) {
-        uint32_t u;
-        __builtin_memcpy(&u, x + i, sizeof u);
-        const uint32_t is_nan = (u & ~minus) > infinite;
-        y[i] = (uint8_t)((is_nan & n1) | ((u == infinite) & p1) | ((u == (infinite | minus)) & m1));
+    const f32 infinite = splat(__builtin_inff());
+    const i32 with_nan = splat_i(nan), with_plus = splat_i(positive), with_minus = splat_i(negative);
+    for (size_t i = 0; i < n; i += lanes) {
+        const size_t left = n - i;
+        const f32 v = load_some(x + i, left);
+        const i32 found =
+            (is_nan(v) & with_nan) | (equal(v, infinite) & with_plus) | (equal(v, -infinite) & with_minus);
+        uint8_t t[lanes];
+        store_narrow<u8_lanes>(t, found);
+        __builtin_memcpy(y + i, t, left < (size_t)lanes ? left : lanes);
     }
 }
 

@@ -44,6 +44,29 @@ LINNET_INLINE void store_bytes(void* p, u8x v, size_t n) {
     }
 }
 
+static void logic_bytes(Logic op, size_t n, const uint8_t* a, size_t sa, const uint8_t* b, size_t sb,
+                        uint8_t* y) noexcept {
+    if (n == 0) return;
+    const u8x a0 = u8x{} + *a, b0 = u8x{} + *b;
+    const auto truth = LINNET_LAMBDA(x) { return (u8x)(x != 0) & 1; };
+    for (size_t i = 0; i < n; i += byte_lanes) {
+        const size_t left = n - i;
+        const u8x u = sa ? load_bytes(a + i, left) : a0, v = sb ? load_bytes(b + i, left) : b0;
+        u8x r{};
+        switch (op) {
+            case Logic::both: r = truth(u) & truth(v); break;
+            case Logic::either: r = truth(u | v); break;
+            case Logic::one_of_two: r = truth(u) ^ truth(v); break;
+            case Logic::equal: r = truth(u) ^ truth(v) ^ 1; break;
+            case Logic::bit_and: r = u & v; break;
+            case Logic::bit_or: r = u | v; break;
+            case Logic::bit_xor: r = u ^ v; break;
+            case Logic::count: break;
+        }
+        store_bytes(y + i, r, left);
+    }
+}
+
 static void map_bytes(size_t n, const uint8_t* x, const uint8_t* table, uint8_t* y) noexcept {
     ByteTable t;
     t.load(table);

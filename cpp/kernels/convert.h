@@ -61,40 +61,42 @@ static void i32_to_f32(size_t n, const int32_t* x, float* y) noexcept {
 
 template <class X, class Y, class F>
 LINNET_INLINE void convert_plain(size_t n, const void* x, void* y, F f) {
-    const X* in = (const X*)x;
-    Y* out = (Y*)y;
+    const X* __restrict in = (const X*)x;
+    Y* __restrict out = (Y*)y;
     for (size_t i = 0; i < n; ++i) out[i] = f(in[i]);
 }
 // The integer part, or the lowest integer for what is out of range or NaN.
-template <class T>
-LINNET_INLINE T whole(float x) {
-    const float end = sizeof(T) == 8 ? 0x1p63f : 0x1p31f;
-    const bool fits = x >= -end && x < end;
-    const T lowest = (T)((T)1 << (sizeof(T) * 8 - 1)), value = (T)(fits ? x : 0.0f);
-    return fits ? value : lowest;
+LINNET_INLINE i32 whole(f32 x) {
+    const i32 fits = less_equal(splat(-0x1p31f), x) & less(x, splat(0x1p31f));
+    return select(fits, to_int(with_sign(floor(abs(x)), x)), splat_i(INT32_MIN));
 }
-// 0 or 1, as arithmetic: of a comparison the compiler makes no vectors here.
-LINNET_INLINE int32_t truth(uint8_t x) { return (x + 255) >> 8; }
 static void convert(Convert pair, size_t n, const void* x, void* y) noexcept {
     switch (pair) {
-        case Convert::f32_i64: return convert_plain<float, int64_t>(n, x, y, whole<int64_t>);
-        case Convert::f32_i32: return convert_plain<float, int32_t>(n, x, y, whole<int32_t>);
+        case Convert::f32_i64:
+            return convert_plain<float, int64_t>(n, x, y, [](float v) {
+                const bool fits = v >= -0x1p63f && v < 0x1p63f;
+                return fits ? (int64_t)(fits ? v : 0.0f) : INT64_MIN;
+            });
+        case Convert::f32_i32:
+            return convert_loop(
+                n, (const float*)x, (int32_t*)y, LINNET_BODY(float, int32_t) { store_i(out, whole(load(in))); });
         case Convert::f32_u8:
-            return convert_plain<float, uint8_t>(n, x, y, [](float v) { return (uint8_t)whole<int32_t>(v); });
+            return convert_loop(
+                n, (const float*)x, (uint8_t*)y,
+                LINNET_BODY(float, uint8_t) { store_narrow<u8_lanes>(out, whole(load(in))); });
         case Convert::f32_bool:
-            return convert_plain<float, uint8_t>(n, x, y, [](float v) { return (uint8_t)(v != 0); });
+            return convert_loop(
+                n, (const float*)x, (uint8_t*)y, LINNET_BODY(float, uint8_t) {
+                    store_narrow<u8_lanes>(out, ~equal(load(in), splat(0.0f)) & splat_i(1));
+                });
+        case Convert::bool_f32:
+            return convert_loop(
+                n, (const uint8_t*)x, (float*)y, LINNET_BODY(uint8_t, float) {
+                    store(out, to_float((i32)(load_narrow<u8_lanes>(in) != splat_i(0)) & splat_i(1)));
+                });
         case Convert::f32_f64: return convert_plain<float, double>(n, x, y, [](float v) { return (double)v; });
         case Convert::f64_f32: return convert_plain<double, float>(n, x, y, [](double v) { return (float)v; });
         case Convert::i64_f32: return convert_plain<int64_t, float>(n, x, y, [](int64_t v) { return (float)v; });
-        case Convert::i64_i32: return convert_plain<int64_t, int32_t>(n, x, y, [](int64_t v) { return (int32_t)v; });
-        case Convert::i32_i64: return convert_plain<int32_t, int64_t>(n, x, y, [](int32_t v) { return (int64_t)v; });
-        case Convert::bool_f32:
-            return convert_plain<uint8_t, float>(n, x, y, [](uint8_t v) { return (float)truth(v); });
-        case Convert::bool_i64:
-            return convert_plain<uint8_t, int64_t>(n, x, y, [](uint8_t v) { return (int64_t)truth(v); });
-        case Convert::bool_i32: return convert_plain<uint8_t, int32_t>(n, x, y, [](uint8_t v) { return truth(v); });
-        case Convert::u8_i64: return convert_plain<uint8_t, int64_t>(n, x, y, [](uint8_t v) { return (int64_t)v; });
-        case Convert::u8_i32: return convert_plain<uint8_t, int32_t>(n, x, y, [](uint8_t v) { return (int32_t)v; });
         case Convert::count: return;
     }
 }

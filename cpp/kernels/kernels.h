@@ -74,23 +74,7 @@ enum class Compare : int32_t { equal, less, less_equal, greater, greater_equal, 
 enum class Logic : int32_t { both, either, one_of_two, equal, bit_and, bit_or, bit_xor, count };
 // From and to. A real number that the integer does not hold gives the lowest integer of the intermediate type: int64's
 // for i64, int32's for i32, whose lowest byte is 0, for u8. A bool is 0 or 1.
-enum class Convert : int32_t {
-    f32_i64,
-    f32_i32,
-    f32_u8,
-    f32_bool,
-    f32_f64,
-    f64_f32,
-    i64_f32,
-    i64_i32,
-    i32_i64,
-    bool_f32,
-    bool_i64,
-    bool_i32,
-    u8_i64,
-    u8_i32,
-    count
-};
+enum class Convert : int32_t { f32_i64, f32_i32, f32_u8, f32_bool, f32_f64, f64_f32, i64_f32, bool_f32, count };
 enum class Reduce : int32_t { sum, max, min, prod, sum_abs, sum_square, count };
 
 // ---------------------------------------------------------------------------------------------------- epilogue

@@ -64,6 +64,12 @@ LINNET_INLINE f32 unary(f32 x, f32 a, f32 b) {
     if constexpr (U == Unary::mul_scalar) return x * a;
 }
 
+// Long and seldom a model's bottleneck: one body for whole vectors and the rest, at half the code.
+constexpr bool is_rare(Unary u) {
+    return (u >= Unary::tan && u <= Unary::atanh) || u == Unary::celu || u == Unary::selu || u == Unary::softplus ||
+           u == Unary::mish;
+}
+
 // rows of n values, x_stride and y_stride apart.
 template <Unary U>
 static __attribute__((noinline)) void map_loop(size_t rows, size_t n, const float* x, ptrdiff_t x_stride, float* y,
@@ -71,6 +77,10 @@ static __attribute__((noinline)) void map_loop(size_t rows, size_t n, const floa
     const f32 va = splat(a), vb = splat(b);
     for (size_t r = 0; r < rows; ++r, x += x_stride, y += y_stride) {
         size_t i = 0;
+        if constexpr (is_rare(U)) {
+            for (; i < n; i += lanes) store_some(y + i, unary<U>(load_some(x + i, n - i), va, vb), n - i);
+            continue;
+        }
         for (; i + lanes <= n; i += lanes) store(y + i, unary<U>(load(x + i), va, vb));
         if (i < n) store_n(y + i, unary<U>(load_n(x + i, n - i), va, vb), n - i);
     }

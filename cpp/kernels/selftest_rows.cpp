@@ -253,15 +253,8 @@ void convert_cases(const Kernels& K, Tally& tally) {
     convert_case<double, float>(K, tally, Convert::f64_f32, doubles, [](double x) { return (float)x; });
     const std::vector<int64_t> longs = {0, -1, 16777217, INT64_MAX, INT64_MIN, (int64_t)1 << 40, 77};
     convert_case<int64_t, float>(K, tally, Convert::i64_f32, longs, [](int64_t x) { return (float)x; });
-    convert_case<int64_t, int32_t>(K, tally, Convert::i64_i32, longs, [](int64_t x) { return (int32_t)x; });
-    const std::vector<int32_t> ints = {0, -1, INT32_MAX, INT32_MIN, 5};
-    convert_case<int32_t, int64_t>(K, tally, Convert::i32_i64, ints, [](int32_t x) { return x; });
     const std::vector<uint8_t> bytes = {0, 1, 2, 0, 255, 128, 0};
     convert_case<uint8_t, float>(K, tally, Convert::bool_f32, bytes, [](uint8_t x) { return x != 0; });
-    convert_case<uint8_t, int64_t>(K, tally, Convert::bool_i64, bytes, [](uint8_t x) { return x != 0; });
-    convert_case<uint8_t, int32_t>(K, tally, Convert::bool_i32, bytes, [](uint8_t x) { return x != 0; });
-    convert_case<uint8_t, int64_t>(K, tally, Convert::u8_i64, bytes, [](uint8_t x) { return x; });
-    convert_case<uint8_t, int32_t>(K, tally, Convert::u8_i32, bytes, [](uint8_t x) { return x; });
 }
 
 }  // namespace

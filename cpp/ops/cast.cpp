@@ -182,10 +182,7 @@ constexpr std::tuple<DType, DType, kernels::Convert> kPairs[] = {
     {DType::f32, DType::u8, kernels::Convert::f32_u8},        {DType::f32, DType::i8, kernels::Convert::f32_u8},
     {DType::f32, DType::boolean, kernels::Convert::f32_bool}, {DType::f32, DType::f64, kernels::Convert::f32_f64},
     {DType::f64, DType::f32, kernels::Convert::f64_f32},      {DType::i64, DType::f32, kernels::Convert::i64_f32},
-    {DType::i64, DType::i32, kernels::Convert::i64_i32},      {DType::i32, DType::i64, kernels::Convert::i32_i64},
-    {DType::boolean, DType::f32, kernels::Convert::bool_f32}, {DType::boolean, DType::i64, kernels::Convert::bool_i64},
-    {DType::boolean, DType::i32, kernels::Convert::bool_i32}, {DType::u8, DType::i64, kernels::Convert::u8_i64},
-    {DType::u8, DType::i32, kernels::Convert::u8_i32},
+    {DType::boolean, DType::f32, kernels::Convert::bool_f32},
 };
 
 void convert(DType from, const std::byte* in, DType to, std::byte* out, size_t n, const CastOptions& options) {

@@ -135,13 +135,15 @@ namespace {
 
 // Whether all bytes consist of bits of `allowed`: many at a time, since nearly always they do.
 bool only_bits(const uint8_t* bytes, int64_t count, uint8_t allowed) {
-    typedef uint64_t Words __attribute__((vector_size(16), aligned(1), may_alias));
+    typedef uint64_t Words __attribute__((vector_size(16)));
+    const auto load = [&](int64_t at) {
+        Words words;
+        std::memcpy(&words, bytes + at, sizeof words);
+        return words;
+    };
     Words words = {};
     int64_t i = 0;
-    for (; i + 64 <= count; i += 64) {
-        const auto* next = reinterpret_cast<const Words*>(bytes + i);
-        words |= (next[0] | next[1]) | (next[2] | next[3]);
-    }
+    for (; i + 64 <= count; i += 64) words |= (load(i) | load(i + 16)) | (load(i + 32) | load(i + 48));
     uint64_t seen = words[0] | words[1];
     for (; i < count; ++i) seen |= bytes[i];
     return (seen & ~(allowed * uint64_t{0x0101010101010101})) == 0;

@@ -79,32 +79,46 @@ static void binary_f32(Binary op, size_t n, const float* a, size_t a_step, const
     }
 }
 
-template <class T, class U>
+// The operation is chosen vector by vector: a loop for each would be much code, and memory is what is waited for.
+template <class T>
 LINNET_INLINE void binary_plain(Binary op, size_t n, const T* a, size_t sa, const T* b, size_t sb, T* y) {
-    const auto run = [&](auto f) __attribute__((always_inline)) {
-        if (sa && sb)
-            for (size_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
-        else
-            for (size_t i = 0; i < n; ++i) y[i] = f(a[i * sa], b[i * sb]);
-    };
-    // U: arithmetic that may wrap around.
-    if (op == Binary::add) run([](T u, T v) { return (T)((U)u + (U)v); });
-    if (op == Binary::sub) run([](T u, T v) { return (T)((U)u - (U)v); });
-    if (op == Binary::mul) run([](T u, T v) { return (T)((U)u * (U)v); });
-    if (op == Binary::min) run([](T u, T v) { return u != u ? u : v < u || v != v ? v : u; });
-    if (op == Binary::max) run([](T u, T v) { return u != u ? u : u < v || v != v ? v : u; });
+    typedef T V __attribute__((vector_size(sizeof(f32)), may_alias));
+    constexpr size_t width = sizeof(V) / sizeof(T);
+    if (n == 0) return;
+    const V a0 = *a - V{}, b0 = *b - V{};  // -0 is kept so
+    for (size_t i = 0; i < n; i += width) {
+        const size_t bytes = (n - i < width ? n - i : width) * sizeof(T);
+        V u = a0, v = b0;
+        if (bytes == sizeof(V)) {
+            if (sa) __builtin_memcpy(&u, a + i, sizeof u);
+            if (sb) __builtin_memcpy(&v, b + i, sizeof v);
+        } else {
+            if (sa) copy_bytes((uint8_t*)&u, (const uint8_t*)(a + i), bytes);
+            if (sb) copy_bytes((uint8_t*)&v, (const uint8_t*)(b + i), bytes);
+        }
+        switch (op) {
+            case Binary::add: u = u + v; break;
+            case Binary::sub: u = u - v; break;
+            case Binary::mul: u = u * v; break;
+            case Binary::min: u = (v < u) | ((v != v) & (u == u)) ? v : u; break;
+            case Binary::max: u = (u < v) | ((v != v) & (u == u)) ? v : u; break;
+            default: return;
+        }
+        if (bytes == sizeof(V)) __builtin_memcpy(y + i, &u, sizeof u);
+        else copy_bytes((uint8_t*)(y + i), (const uint8_t*)&u, bytes);
+    }
 }
 static void binary_f64(Binary op, size_t n, const double* a, size_t sa, const double* b, size_t sb,
                        double* y) noexcept {
-    binary_plain<double, double>(op, n, a, sa, b, sb, y);
+    binary_plain(op, n, a, sa, b, sb, y);
 }
 static void binary_i32(Binary op, size_t n, const int32_t* a, size_t sa, const int32_t* b, size_t sb,
                        int32_t* y) noexcept {
-    binary_plain<int32_t, uint32_t>(op, n, a, sa, b, sb, y);
+    binary_plain(op, n, a, sa, b, sb, y);
 }
 static void binary_i64(Binary op, size_t n, const int64_t* a, size_t sa, const int64_t* b, size_t sb,
                        int64_t* y) noexcept {
-    binary_plain<int64_t, uint64_t>(op, n, a, sa, b, sb, y);
+    binary_plain(op, n, a, sa, b, sb, y);
 }
 
 static void compare_f32(Compare op, size_t n, const float* a, size_t a_step, const float* b, size_t b_step,

@@ -47,23 +47,18 @@ LINNET_INLINE void store_bytes(void* p, u8x v, size_t n) {
 static void logic_bytes(Logic op, size_t n, const uint8_t* a, size_t sa, const uint8_t* b, size_t sb,
                         uint8_t* y) noexcept {
     if (n == 0) return;
-    const u8x a0 = u8x{} + *a, b0 = u8x{} + *b;
-    const auto truth = LINNET_LAMBDA(x) { return (u8x)(x != 0) & 1; };
+    // Every operation is (u & v & with_and | (u ^ v) & with_xor) ^ flip, of truth values or of the bits as they are.
+    const auto all = [](uint8_t byte) __attribute__((always_inline)) { return u8x{} + byte; };
+    const bool bits = op == Logic::bit_and || op == Logic::bit_or || op == Logic::bit_xor;
+    const bool has_and = op == Logic::both || op == Logic::either || op == Logic::bit_and || op == Logic::bit_or;
+    const bool has_xor = op != Logic::both && op != Logic::bit_and;
+    const u8x plain = all(bits ? 255 : 0), with_and = all(has_and ? 255 : 0), with_xor = all(has_xor ? 255 : 0);
+    const u8x flip = all(op == Logic::equal), a0 = all(*a), b0 = all(*b);
+    const auto wanted = LINNET_LAMBDA(x) { return (x & plain) | (((u8x)(x != 0) & 1) & ~plain); };
     for (size_t i = 0; i < n; i += byte_lanes) {
         const size_t left = n - i;
-        const u8x u = sa ? load_bytes(a + i, left) : a0, v = sb ? load_bytes(b + i, left) : b0;
-        u8x r{};
-        switch (op) {
-            case Logic::both: r = truth(u) & truth(v); break;
-            case Logic::either: r = truth(u | v); break;
-            case Logic::one_of_two: r = truth(u) ^ truth(v); break;
-            case Logic::equal: r = truth(u) ^ truth(v) ^ 1; break;
-            case Logic::bit_and: r = u & v; break;
-            case Logic::bit_or: r = u | v; break;
-            case Logic::bit_xor: r = u ^ v; break;
-            case Logic::count: break;
-        }
-        store_bytes(y + i, r, left);
+        const u8x u = wanted(sa ? load_bytes(a + i, left) : a0), v = wanted(sb ? load_bytes(b + i, left) : b0);
+        store_bytes(y + i, ((u & v & with_and) | ((u ^ v) & with_xor)) ^ flip, left);
     }
 }
 

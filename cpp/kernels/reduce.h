@@ -61,7 +61,13 @@ template <Reduce R>
 static __attribute__((noinline)) float reduce_row(size_t n, const float* x) noexcept {
     return reduce_loop<R>(
         n, [&](size_t i, size_t left) __attribute__((always_inline)) {
-            return cut(reduce_in<R>(load_some(x + i, left)), left, reduce_start<R>());
+            if (left >= (size_t)lanes) return reduce_in<R>(load(x + i));
+            if constexpr (R == Reduce::max || R == Reduce::min) {  // an element may count twice
+                if (i + left >= (size_t)lanes) return load(x + (i + left) - lanes);
+            }
+            const f32 v = reduce_in<R>(load_n(x + i, left));
+            if constexpr (R == Reduce::sum || R == Reduce::sum_abs || R == Reduce::sum_square) return v;  // and zeros
+            return cut(v, left, reduce_start<R>());
         });
 }
 
@@ -134,26 +140,31 @@ static void weighted_rows_f32(size_t rows, size_t cols, const float* w, const fl
     for (; c < cols; c += lanes) columns(Int<1>{}, c, cols - c);
 }
 
-static void running_sums_f32(size_t rows, size_t cols, const float* x, ptrdiff_t row_step, bool exclusive,
-                             float* y) noexcept {
+template <bool exclusive>
+LINNET_INLINE void running_sums(size_t rows, size_t cols, const float* x, ptrdiff_t row_step, float* y) {
     constexpr size_t block = 64;
     for (size_t c = 0; c < cols; c += block) {
         const size_t width = cols - c < block ? cols - c : block;
         double total[block] = {};
-        float row[block] = {}, before[block];
+        float in[block] = {}, out[block];
         for (size_t r = 0; r < rows; ++r) {
             const ptrdiff_t at = (ptrdiff_t)r * row_step + (ptrdiff_t)c;
-            if (width == block) __builtin_memcpy(row, x + at, sizeof row);
-            else __builtin_memcpy(row, x + at, width * sizeof(float));
+            if (width == block) __builtin_memcpy(in, x + at, sizeof in);
+            else __builtin_memcpy(in, x + at, width * sizeof(float));
             for (size_t i = 0; i < block; ++i) {
-                before[i] = (float)total[i];
-                row[i] = (float)(total[i] += row[i]);
+                if constexpr (exclusive) out[i] = (float)total[i];
+                total[i] += in[i];
+                if constexpr (!exclusive) out[i] = (float)total[i];
             }
-            const float* const out = exclusive ? before : row;
-            if (width == block) __builtin_memcpy(y + at, out, sizeof row);
+            if (width == block) __builtin_memcpy(y + at, out, sizeof out);
             else __builtin_memcpy(y + at, out, width * sizeof(float));
         }
     }
+}
+static void running_sums_f32(size_t rows, size_t cols, const float* x, ptrdiff_t row_step, bool exclusive,
+                             float* y) noexcept {
+    if (exclusive) running_sums<true>(rows, cols, x, row_step, y);
+    else running_sums<false>(rows, cols, x, row_step, y);
 }
 
 static void arg_rows_f32(bool largest, bool last, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride,

@@ -1,4 +1,5 @@
-// Transpose of a matrix of 1, 2, 4 or 8-byte elements, in blocks that fit L1 on both sides.
+// Transpose of a matrix of 1, 2, 4 or 8-byte elements, tile by tile. Callers cut large ones into blocks that fit L1 on
+// both sides.
 #pragma once
 
 namespace linnet::kernels::LINNET_ISA {
@@ -17,63 +18,100 @@ static __attribute__((noinline)) void deinterleave(size_t rows, const T* __restr
         unroll<(int)C>(LINNET_LAMBDA(c) { dst[c * dst_stride + (ptrdiff_t)r] = src[r * C + c]; });
 }
 
-// A vector's worth of rows: quads of four rows each are loaded into one vector, so that whole vectors are stored.
-LINNET_INLINE void transpose_strip(size_t cols, const uint32_t* src, ptrdiff_t src_stride, uint32_t* dst,
-                                   ptrdiff_t dst_stride) {
-    const ptrdiff_t row_bytes = src_stride * (ptrdiff_t)sizeof(uint32_t);
+// What is left beside whole tiles.
+template <class T>
+static __attribute__((noinline)) void transpose_rest(size_t rows, size_t cols, const T* src, ptrdiff_t src_stride,
+                                                     T* dst, ptrdiff_t dst_stride) noexcept {
+    constexpr size_t inner = 4;
     size_t c = 0;
-    for (; c + 4 <= cols; c += 4) {
-        f32 v[4];
-        unroll<4>(LINNET_LAMBDA(i) { v[i] = load_quads((const char*)(src + c) + i * row_bytes, 4 * row_bytes); });
-        transpose_quads(v);
-        unroll<4>(LINNET_LAMBDA(j) { __builtin_memcpy(dst + (ptrdiff_t)(c + j) * dst_stride, &v[j], sizeof v[j]); });
+    for (; c + inner <= cols; c += inner) {
+        size_t r = 0;
+        for (; r + inner <= rows; r += inner) {
+            T t[inner][inner];
+            unroll<inner>(
+                LINNET_LAMBDA(i) { __builtin_memcpy(t[i], src + (ptrdiff_t)(r + i) * src_stride + c, sizeof t[i]); });
+            unroll<inner>(LINNET_LAMBDA(j) {
+                const T column[inner] = {t[0][j], t[1][j], t[2][j], t[3][j]};
+                __builtin_memcpy(dst + (ptrdiff_t)(c + j) * dst_stride + r, column, sizeof column);
+            });
+        }
+        for (; r < rows; ++r)
+            for (size_t j = 0; j < inner; ++j)
+                dst[(ptrdiff_t)(c + j) * dst_stride + r] = src[(ptrdiff_t)r * src_stride + c + j];
     }
     for (; c < cols; ++c)
-        for (ptrdiff_t r = 0; r < lanes; ++r) dst[(ptrdiff_t)c * dst_stride + r] = src[r * src_stride + (ptrdiff_t)c];
+        for (size_t r = 0; r < rows; ++r) dst[(ptrdiff_t)c * dst_stride + r] = src[(ptrdiff_t)r * src_stride + c];
 }
 
-// One copy of the code for all strides that callers pass.
-#ifdef __clang__
-#define LINNET_ONE_COPY __attribute__((noinline))
-#else
-#define LINNET_ONE_COPY __attribute__((noinline, noclone))
-#endif
+// The lower or upper halves of two vectors, element by element in turns: a shuffle.
+template <int N, int... I>
+struct Zip : Zip<N - 1, N - 1, I...> {};
+template <int... I>
+struct Zip<0, I...> {
+    template <bool Upper, class V>
+    LINNET_MEMBER static V of(V a, V b) {
+        return V{(I % 2 ? b : a)[(Upper ? (int)sizeof...(I) / 2 : 0) + I / 2]...};
+    }
+};
+
+// A tile: `rows` vectors of `cols` elements each, or for 4 bytes `rows` elements of 4 columns.
 template <class T>
-static LINNET_ONE_COPY void transpose_typed(size_t rows, size_t cols, const T* src, ptrdiff_t src_stride, T* dst,
-                                            ptrdiff_t dst_stride) noexcept {
-    if constexpr (sizeof(T) == 4 || sizeof(T) == 1) {  // pictures
+struct TransposeTile {
+    static constexpr size_t rows = 16 / sizeof(T), cols = rows;
+    LINNET_MEMBER static void run(const T* src, ptrdiff_t src_stride, T* dst, ptrdiff_t dst_stride) {
+        typedef T V __attribute__((vector_size(16), may_alias));
+        constexpr int n = (int)rows;
+        V a[n], b[n];
+        unroll<n>(LINNET_LAMBDA(i) { __builtin_memcpy(&a[i], src + i * src_stride, sizeof a[i]); });
+        constexpr int rounds = n == 16 ? 4 : n == 8 ? 3 : 1;
+        unroll<rounds>(LINNET_LAMBDA(round) {
+            (void)round;
+            unroll<n / 2>(LINNET_LAMBDA(i) {
+                b[2 * i] = Zip<n>::template of<false>(a[i], a[i + n / 2]);
+                b[2 * i + 1] = Zip<n>::template of<true>(a[i], a[i + n / 2]);
+            });
+            unroll<n>(LINNET_LAMBDA(i) { a[i] = b[i]; });
+        });
+        unroll<n>(LINNET_LAMBDA(i) { __builtin_memcpy(dst + i * dst_stride, &a[i], sizeof a[i]); });
+    }
+};
+template <>
+struct TransposeTile<uint32_t> {
+    static constexpr size_t rows = lanes, cols = 4;
+    LINNET_MEMBER static void run(const uint32_t* src, ptrdiff_t src_stride, uint32_t* dst, ptrdiff_t dst_stride) {
+        f32 v[4];
+        unroll<4>(
+            LINNET_LAMBDA(i) { v[i] = load_quads(src + i * src_stride, 4 * src_stride * (ptrdiff_t)sizeof(float)); });
+        transpose_quads(v);
+        unroll<4>(LINNET_LAMBDA(i) { store((float*)(dst + i * dst_stride), v[i]); });
+    }
+};
+
+template <class T>
+static __attribute__((noinline)) void transpose_typed(size_t rows, size_t cols, const T* src, ptrdiff_t src_stride,
+                                                      T* dst, ptrdiff_t dst_stride) noexcept {
+    if constexpr (sizeof(T) == 4 || sizeof(T) == 1) {  // pairs, and pictures
+        if (rows == 2 && dst_stride == 2) return interleave<2>(cols, src, src_stride, dst);
+        if (cols == 2 && src_stride == 2) return deinterleave<2>(rows, src, dst, dst_stride);
         if (rows == 3 && dst_stride == 3) return interleave<3>(cols, src, src_stride, dst);
         if (cols == 3 && src_stride == 3) return deinterleave<3>(rows, src, dst, dst_stride);
     }
-    constexpr size_t block = 16, inner = 4;
-    size_t begin = 0;
-    if constexpr (sizeof(T) == 4)
-        for (; begin + lanes <= rows; begin += lanes)
-            transpose_strip(cols, src + (ptrdiff_t)begin * src_stride, src_stride, dst + begin, dst_stride);
-    for (size_t r0 = begin; r0 < rows; r0 += block)
-        for (size_t c0 = 0; c0 < cols; c0 += block) {
-            const size_t r1 = rows - r0 < block ? rows : r0 + block, c1 = cols - c0 < block ? cols : c0 + block;
-            size_t c = c0;
-            for (; c + inner <= c1; c += inner) {
-                size_t r = r0;
-                for (; r + inner <= r1; r += inner) {
-                    T t[inner][inner];
-                    unroll<inner>(LINNET_LAMBDA(i) {
-                        __builtin_memcpy(t[i], src + (ptrdiff_t)(r + i) * src_stride + c, sizeof t[i]);
-                    });
-                    unroll<inner>(LINNET_LAMBDA(j) {
-                        const T column[inner] = {t[0][j], t[1][j], t[2][j], t[3][j]};
-                        __builtin_memcpy(dst + (ptrdiff_t)(c + j) * dst_stride + r, column, sizeof column);
-                    });
-                }
-                for (; r < r1; ++r)
-                    for (size_t j = 0; j < inner; ++j)
-                        dst[(ptrdiff_t)(c + j) * dst_stride + r] = src[(ptrdiff_t)r * src_stride + c + j];
-            }
-            for (; c < c1; ++c)
-                for (size_t r = r0; r < r1; ++r)
-                    dst[(ptrdiff_t)c * dst_stride + r] = src[(ptrdiff_t)r * src_stride + c];
-        }
+    if constexpr (sizeof(T) == 2 || sizeof(T) == 8) {  // seldom: less code
+        transpose_rest(rows, cols, src, src_stride, dst, dst_stride);
+    } else {
+        using Tile = TransposeTile<T>;
+        const size_t whole_rows = rows - rows % Tile::rows, whole_cols = cols - cols % Tile::cols;
+        for (size_t r = 0; r < whole_rows; r += Tile::rows)
+            for (size_t c = 0; c < whole_cols; c += Tile::cols)
+                Tile::run(src + (ptrdiff_t)r * src_stride + c, src_stride, dst + (ptrdiff_t)c * dst_stride + r,
+                          dst_stride);
+        if (whole_cols < cols)
+            transpose_rest(whole_rows, cols - whole_cols, src + whole_cols, src_stride,
+                           dst + (ptrdiff_t)whole_cols * dst_stride, dst_stride);
+        if (whole_rows < rows)
+            transpose_rest(rows - whole_rows, cols, src + (ptrdiff_t)whole_rows * src_stride, src_stride,
+                           dst + whole_rows, dst_stride);
+    }
 }
 
 static void transpose(size_t element_size, size_t rows, size_t cols, const void* src, ptrdiff_t ss, void* dst,

@@ -1,5 +1,6 @@
 // Col2Im (18): sums columns of blocks back into an image of any number of spatial axes.
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/kernels.h"
 #include "ops/shared/combine.h"
@@ -79,9 +80,14 @@ void add_run(DType dtype, Combine add, int64_t count, char* into, int64_t step, 
     if (dtype == DType::f32) {
         auto* y = reinterpret_cast<float*>(into);
         const auto* x = reinterpret_cast<const float*>(from);
-        if (step == 1)
-            return kernels::kernels().binary_f32(kernels::Binary::add, static_cast<size_t>(count), y, 1, x, 1, y);
-        for (int64_t i = 0; i < count; ++i) y[i * step] += x[i];
+        int64_t i = 0;
+        constexpr int64_t kBlock = 8;  // runs are short: a kernel's call would cost more than the sums
+        for (; step == 1 && i + kBlock <= count; i += kBlock) {
+            float sums[kBlock];
+            for (int64_t j = 0; j < kBlock; ++j) sums[j] = y[i + j] + x[i + j];
+            std::memcpy(y + i, sums, sizeof sums);
+        }
+        for (; i < count; ++i) y[i * step] += x[i];
         return;
     }
     if (step == 1) return add(count, into, nullptr, from);

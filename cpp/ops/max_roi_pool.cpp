@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "graph/op.h"
+#include "kernels/kernels.h"
 #include "ops/shared/rows.h"
 
 namespace linnet {
@@ -46,6 +49,30 @@ Bins<T> bins_of(T first, T last, T scale, int64_t count, int64_t size) {
 }
 
 template <class T>
+T larger(T a, T b) {
+    return b > a || std::isnan(b) ? b : a;
+}
+
+// to[c] = the largest of `rows` rows.
+void largest_of_rows(int64_t rows, int64_t cols, const float* x, int64_t stride, float* to) {
+    kernels::kernels().reduce_rows_f32(kernels::Reduce::max, static_cast<size_t>(rows), static_cast<size_t>(cols), x,
+                                       stride, to, false);
+}
+void largest_of_rows(int64_t rows, int64_t cols, const double* x, int64_t stride, double* to) {
+    std::copy_n(x, cols, to);
+    for (int64_t r = 1; r < rows; ++r)
+        for (int64_t c = 0; c < cols; ++c) to[c] = larger(to[c], x[r * stride + c]);
+}
+
+// Pixels [begin, end) of each bin along one axis of one region.
+using Ranges = std::vector<std::pair<int64_t, int64_t>>;
+
+template <class T>
+void add_ranges(const Bins<T>& bins, int64_t count, Ranges& ranges) {
+    for (int64_t i = 0; i < count; ++i) ranges.emplace_back(bins.begin(i), bins.end(i));
+}
+
+template <class T>
 void pool(RunContext& ctx) {
     const Tensor &x = ctx.input(0), &rois = ctx.input(1);
     Tensor& y = ctx.output(0);
@@ -53,28 +80,34 @@ void pool(RunContext& ctx) {
         fail(ErrorKind::invalid_argument, "rois have shape ", shape_text(rois.shape), ", expected N x 5");
     const int64_t images = x.shape[0], channels = x.shape[1], height = x.shape[2], width = x.shape[3];
     const int64_t out_h = y.shape[2], out_w = y.shape[3];
+    if (y.count() == 0) return;
     const T scale = static_cast<T>(ctx.attributes.f("spatial_scale", 1));
     parallel_ranges(ctx.parallel(), y.shape[0] * channels, 1, [&](int64_t from, int64_t to) {
+        Ranges across, down;
+        std::vector<T> line(static_cast<size_t>(width));
         for (int64_t task = from; task < to; ++task) {
             const T* roi = rois.as<T>() + task / channels * 5;
-            if (!(roi[0] > -1 && roi[0] < static_cast<T>(images)))
-                fail(ErrorKind::invalid_argument, "roi ", task / channels, " is of image ", roi[0], ", there are ",
-                     images);
-            const Bins<T> across = bins_of(roi[1], roi[3], scale, out_w, width);
-            const Bins<T> down = bins_of(roi[2], roi[4], scale, out_h, height);
+            if (task == from || task % channels == 0) {
+                if (!(roi[0] > -1 && roi[0] < static_cast<T>(images)))
+                    fail(ErrorKind::invalid_argument, "roi ", task / channels, " is of image ", roi[0], ", there are ",
+                         images);
+                across.clear(), down.clear();
+                add_ranges(bins_of(roi[1], roi[3], scale, out_w, width), out_w, across);
+                add_ranges(bins_of(roi[2], roi[4], scale, out_h, height), out_h, down);
+            }
             const int64_t plane = static_cast<int64_t>(roi[0]) * channels + task % channels;
             const T* image = x.as<T>() + plane * height * width;
             T* out = y.as<T>() + task * out_h * out_w;
-            for (int64_t i = 0; i < out_h * out_w; ++i) {
-                const int64_t top = down.begin(i / out_w), bottom = down.end(i / out_w);
-                const int64_t left = across.begin(i % out_w), right = across.end(i % out_w);
-                T most = top < bottom && left < right ? -std::numeric_limits<T>::infinity() : T{0};
-                for (int64_t row = top; row < bottom; ++row) {
-                    const T* line = image + row * width;
-                    for (int64_t col = left; col < right; ++col)
-                        if (line[col] > most || std::isnan(line[col])) most = line[col];
+            const int64_t first = across.front().first, cols = across.back().second - first;
+            for (const auto& [top, bottom] : down) {
+                const bool rows = top < bottom && cols > 0;
+                if (rows) largest_of_rows(bottom - top, cols, image + top * width + first, width, line.data());
+                for (const auto& [left, right] : across) {
+                    T most = rows && left < right ? -std::numeric_limits<T>::infinity() : T{0};
+                    for (int64_t col = left; rows && col < right; ++col)
+                        most = larger(most, line[static_cast<size_t>(col - first)]);
+                    *out++ = most;
                 }
-                out[i] = most;
             }
         }
     });

@@ -42,6 +42,7 @@ struct Min {
 struct VariadicState {
     std::vector<Broadcast> plans;  // of (output so far, input i); the first of inputs 0 and 1
     RowFn row = nullptr;
+    float count = 0;  // operands
     DType dtype = DType::undefined;
     bool mean = false;
 };
@@ -56,6 +57,20 @@ template <class Op>
 void f32_row(const void*, size_t n, const void* const* in, const size_t* step, void* out) {
     kernels::kernels().binary_f32(Op::kernel, n, static_cast<const float*>(in[0]), step[0],
                                   static_cast<const float*>(in[1]), step[1], static_cast<float*>(out));
+}
+// The last sum of a Mean, divided while it is in the cache.
+void mean_f32_row(const void* context, size_t n, const void* const* in, const size_t* step, void* out) {
+    const float count = static_cast<const VariadicState*>(context)->count;
+    const float* a = static_cast<const float*>(in[0]);
+    const float* b = static_cast<const float*>(in[1]);
+    float* y = static_cast<float*>(out);
+    constexpr size_t kBlock = 2048;
+    for (size_t i = 0; i < n; i += kBlock) {
+        const size_t m = std::min(kBlock, n - i);
+        const auto& k = kernels::kernels();
+        k.binary_f32(Binary::add, m, a + i * step[0], step[0], b + i * step[1], step[1], y + i);
+        k.binary_f32(Binary::div, m, y + i, 1, &count, 0, y + i);
+    }
 }
 template <class Op>
 void i64_row(const void*, size_t n, const void* const* in, const size_t* step, void* out) {
@@ -152,6 +167,7 @@ std::shared_ptr<const void> make_state(PrepareContext& ctx, RowFn row, bool mean
     state->row = row;
     state->dtype = ctx.output(0).dtype;
     state->mean = mean;
+    state->count = static_cast<float>(ctx.node.inputs.size());
     const Shape& y = ctx.output(0).shape;
     const int n = static_cast<int>(ctx.node.inputs.size());
     if (n == 1) state->plans.push_back(make_broadcast({&ctx.input(0).shape}, y));
@@ -173,10 +189,6 @@ void divide(Tensor& y, int n, const Parallel& parallel) {
     parallel_ranges(
         parallel, y.count(), kCheapGrain,
         [&](int64_t begin, int64_t end) {
-            float* numbers = y.as<float>();
-            if (y.dtype == DType::f32)
-                return kernels::kernels().binary_f32(Binary::div, static_cast<size_t>(end - begin), numbers + begin, 1,
-                                                     &divisor, 0, numbers + begin);
             for (int64_t i = begin; i < end; ++i) {
                 if (y.dtype == DType::f64) y.as<double>()[i] /= n;
                 else if (y.dtype == DType::f16) y.as<Half>()[i] = to_half(to_float(y.as<Half>()[i]) / divisor);
@@ -196,8 +208,9 @@ void run_variadic(RunContext& ctx) {
     }
     for (int i = 1; i < ctx.inputs(); ++i)
         run_broadcast(state.plans[static_cast<size_t>(i - 1)], {i == 1 ? ctx.input(0).data : y.data, ctx.input(i).data},
-                      {size, size}, y.data, size, ctx.parallel(), kCheapGrain, state.row, &state);
-    if (state.mean) divide(y, ctx.inputs(), ctx.parallel());
+                      {size, size}, y.data, size, ctx.parallel(), kCheapGrain,
+                      state.mean && y.dtype == DType::f32 && i + 1 == ctx.inputs() ? mean_f32_row : state.row, &state);
+    if (state.mean && y.dtype != DType::f32) divide(y, ctx.inputs(), ctx.parallel());
 }
 
 // One operand: that operand.

@@ -269,12 +269,20 @@ void gather(const std::vector<AxisTable>& tables, float extrapolation, const Par
                             at[static_cast<size_t>(a)] = rest % size;
                             rest /= size;
                         }
-                        int64_t before = -2;  // source of the row before
+                        int64_t before = -2, plane = 0;  // sources of the row before and of the plane
                         for (int64_t row = begin; row < end; ++row) {
-                            int64_t base = 0;
-                            for (size_t a = 0; a < axis; ++a) {
-                                const int64_t from = along[a] ? along[a]->index[static_cast<size_t>(at[a])] : at[a];
-                                base = from < 0 || base < 0 ? -1 : base + from * strides[a];
+                            const auto place = [&](size_t a) {
+                                return along[a] ? along[a]->index[static_cast<size_t>(at[a])] : at[a];
+                            };
+                            if (axis > 0 && (row == begin || at[axis - 1] == 0)) {  // another plane
+                                plane = 0;
+                                for (size_t a = 0; a + 1 < axis; ++a)
+                                    plane = place(a) < 0 || plane < 0 ? -1 : plane + place(a) * strides[a];
+                            }
+                            int64_t base = plane;
+                            if (axis > 0) {
+                                const int64_t from = place(axis - 1);
+                                base = from < 0 || plane < 0 ? -1 : plane + from * strides[axis - 1];
                             }
                             for (size_t a = axis; a-- > 0 && ++at[a] == y.shape[a];) at[a] = 0;
                             char* to = target + row * row_elements * bytes;

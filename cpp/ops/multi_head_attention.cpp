@@ -100,9 +100,11 @@ void infer_multi_head(InferContext& ctx) {
     // [batch, length, heads, depth] of each.
     Shape sizes[3];
     const bool one = !ctx.has_input(1), two = !one && !ctx.has_input(2);
+    bool known = true;
     for (int i = 0; i < 3; ++i) {
         const Fact& fact = ctx.input(one ? 0 : two && i == 2 ? 1 : i);
-        if (!fact.ranked) return unknown();
+        known = known && fact.ranked;
+        if (!fact.ranked) continue;
         const Shape& d = fact.shape;
         if (one || (two && i > 0)) {
             require(d.size() == 5 && (!is_number(d[3]) || d[3] == (one ? 3 : 2)), "packed inputs are ", shape_text(d),
@@ -116,6 +118,7 @@ void infer_multi_head(InferContext& ctx) {
         }
         same_dim(ctx.dims, sizes[i][2], heads, "heads of an input against num_heads");
     }
+    if (!known) return unknown();
     int64_t keys = sizes[1][1], rows = keys;
     if (ctx.has_input(at.past)) {
         const Fact& past = ctx.input(at.past);

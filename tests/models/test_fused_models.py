@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,15 @@ def test_what_is_laid_out_for_one_machine_is_refused(tmp_path: Path) -> None:
         linnet.InferenceSession(path)
 
 
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """onnxruntime's tools give advice that is not wanted here."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 @pytest.mark.parametrize(("activations", "weights"), [("QUInt8", "QUInt8"), ("QUInt8", "QInt8"), ("QInt8", "QInt8")])
@@ -123,7 +133,6 @@ def test_a_quantized_network(
     form: str, level: str, activations: str, weights: str, per_channel: bool, tmp_path: Path
 ) -> None:
     quantization = pytest.importorskip("onnxruntime.quantization")
-    logging.disable(logging.WARNING)
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
@@ -143,7 +152,6 @@ def test_a_quantized_network(
         per_channel=per_channel,
         extra_options={"ActivationSymmetric": activations == "QInt8"},
     )
-    logging.disable(logging.NOTSET)
     path, x = tmp_path / "saved.onnx", {"x": pictures()}
     session, operators = saved(tmp_path / "int8.onnx", level, path)
     assert operators["QLinearGlobalAveragePool"] and operators["QGemm"], operators
@@ -218,6 +226,7 @@ def sentences(batch: int = 3) -> dict[str, Any]:
     return {"ids": ids, "mask": mask}
 
 
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
     ("options", "operators"),
     [
@@ -230,7 +239,6 @@ def sentences(batch: int = 3) -> dict[str, Any]:
 )
 def test_a_fused_encoder(options: dict[str, Any], operators: dict[str, int], tmp_path: Path) -> None:
     optimizer = pytest.importorskip("onnxruntime.transformers.optimizer")
-    logging.disable(logging.WARNING)
     plain, path = tmp_path / "plain.onnx", tmp_path / "fused.onnx"
     encoder(plain)
     chosen = optimizer.FusionOptions("bert")
@@ -240,7 +248,6 @@ def test_a_fused_encoder(options: dict[str, Any], operators: dict[str, int], tmp
         str(plain), "bert", num_heads=HEADS, hidden_size=WIDTH, optimization_options=chosen, opt_level=0
     )
     model.save_model_to_file(str(path))
-    logging.disable(logging.NOTSET)
     assert own_operators(path) >= Counter(operators)
     for batch in (1, 3):
         given = sentences(batch)

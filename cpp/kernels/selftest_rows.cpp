@@ -168,6 +168,38 @@ void binary_cases(const Kernels& K, Tally& tally, Random& rng) {
             }
 }
 
+// Sums, differences, products, extremes of T, with operands that stand still, NaN and -0 among the floats.
+template <class T>
+void plain_binary_cases(void (*binary)(Binary, size_t, const T*, size_t, const T*, size_t, T*) noexcept, Tally& tally,
+                        Random& rng, const char* type) {
+    for (const Binary op : {Binary::add, Binary::sub, Binary::mul, Binary::min, Binary::max})
+        for (const size_t n : sizes)
+            for (int steps = 0; steps < 4; ++steps) {
+                const size_t sa = steps & 1, sb = steps >> 1;
+                Edged<T> a(sa ? n : 1), b(sb ? n : 1), y(n);
+                for (T& v : a) v = (T)((int64_t)rng.below(2001) - 1000);
+                for (T& v : b) v = (T)((int64_t)rng.below(2001) - 1000);
+                if constexpr (std::numeric_limits<T>::has_quiet_NaN) {
+                    if (a.size() > 4) a[1] = (T)NAN, a[2] = (T)-0.0;
+                    if (b.size() > 4) b[3] = (T)NAN;
+                    if (b.size() == 1) b[0] = (T)-0.0;
+                }
+                binary(op, n, a.data(), sa, b.data(), sb, y.data());
+                bool good = true;
+                for (size_t i = 0; i < n; ++i) {
+                    const T u = a[i * sa], v = b[i * sb];
+                    const T least = u != u ? u : v < u || v != v ? v : u, most = u != u ? u : u < v || v != v ? v : u;
+                    const T want = op == Binary::add   ? (T)(u + v)
+                                   : op == Binary::sub ? (T)(u - v)
+                                   : op == Binary::mul ? (T)(u * v)
+                                   : op == Binary::min ? least
+                                                       : most;
+                    good &= want != want ? y[i] != y[i] : std::memcmp(&want, &y[i], sizeof want) == 0;
+                }
+                tally.check(good, name("binary of op n steps", {(size_t)op, n, (size_t)steps}) + " " + type);
+            }
+}
+
 // Exact wherever libm's is: small and large quotients, quotients that round up to an integer, infinities and zeros.
 void fmod_case(const Kernels& K, Tally& tally, Random& rng) {
     constexpr size_t n = 4096;
@@ -247,6 +279,9 @@ void test_elementwise(const Kernels& K, Tally& tally) {
     ulp_case(K, tally, Unary::atanh, -1, 1, 4 * loose);
     far_angle_case(K, tally, Unary::sin);
     far_angle_case(K, tally, Unary::tan);
+    plain_binary_cases(K.binary_f64, tally, rng, "double");
+    plain_binary_cases(K.binary_i32, tally, rng, "int32");
+    plain_binary_cases(K.binary_i64, tally, rng, "int64");
     fmod_case(K, tally, rng);
     logic_cases(K, tally, rng);
     classify_cases(K, tally);

@@ -380,3 +380,10 @@ def test_sizes_stay_known_through_arithmetic() -> None:
     # What exporters write for Expand: -1 means the size that is there.
     equal = ("Equal", [None, np.array(-1)])
     assert sizes_after(("Identity", [None]), equal, ("Where", ["t1", np.array(5), "s"])) == "nothing"
+
+
+@pytest.mark.parametrize("last", [(5000,), (1,), (3, 1)])
+def test_mean_of_long_rows(last: tuple[int, ...]) -> None:
+    source = np.random.default_rng(7)
+    xs = [source.standard_normal(shape).astype(np.float32) for shape in ((3, 5000), (3, 5000), last)]
+    np.testing.assert_allclose(run("Mean", *xs), sum(xs) / 3, rtol=1e-6, atol=1e-6)

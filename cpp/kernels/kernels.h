@@ -359,9 +359,10 @@ struct Kernels {
     // y[i] = x[i] * scale[i] + shift[i] (one rounding where the CPU has fma); scale or shift may be null.
     void (*scale_shift_f32)(size_t n, const float* x, const float* scale, const float* shift, float* y) noexcept;
 
-    // Over n contiguous values. n = 0 gives 0 (sums), 1 (prod), -inf (max), +inf (min). max and min keep NaN.
-    // Sums run in blocks with many accumulators: the error grows with about n / 4096, not n.
-    float (*reduce_f32)(Reduce, size_t n, const float* x) noexcept;
+    // y[r] = over the n contiguous values from x + r * x_stride. n = 0 gives 0 (sums), 1 (prod), -inf (max), +inf
+    // (min). max and min keep NaN. Sums run in blocks with many accumulators: the error grows with about n / 4096, not
+    // n.
+    void (*reduce_f32)(Reduce, size_t rows, size_t n, const float* x, ptrdiff_t x_stride, float* y) noexcept;
     // y[c] = over rows r of x[r * x_stride + c]; with accumulate, combined with what y holds.
     void (*reduce_rows_f32)(Reduce, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride, float* y,
                             bool accumulate) noexcept;
@@ -376,6 +377,8 @@ struct Kernels {
     // the extreme.
     void (*arg_rows_f32)(bool largest, bool last, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride,
                          int64_t* y) noexcept;
+    // The least and the largest of x; of none of them, the largest and the least that there are.
+    void (*extremes_i64)(size_t n, const int64_t* x, int64_t* least, int64_t* largest) noexcept;
     float (*sum_exp_f32)(size_t n, const float* x, float shift) noexcept;    // sum of exp(x - shift)
     float (*sum_sq_dev_f32)(size_t n, const float* x, float mean) noexcept;  // sum of (x - mean)^2
     float (*dot_f32)(size_t n, const float* x, const float* y) noexcept;

@@ -59,9 +59,8 @@ static __attribute__((noinline)) void blend(const BlendF32& b) noexcept {
         float* y = b.y + (ptrdiff_t)p * b.y_stride;
         const int64_t* offsets = b.offsets + p * b.taps;
         const float* weights = b.weights + p * b.taps;
-        const auto columns = [&](auto vectors, size_t c, size_t left) __attribute__((always_inline)) {
+        const auto sum = [&](auto vectors, f32* acc, size_t c, size_t left) __attribute__((always_inline)) {
             constexpr int V = decltype(vectors)::value;
-            f32 acc[V];
             unroll<V>(LINNET_LAMBDA(v) { acc[v] = b.accumulate ? load_some(y + c + v * lanes, left) : start; });
             for (size_t t = 0; t < b.taps; ++t) {
                 if (offsets[t] < 0) continue;
@@ -73,11 +72,27 @@ static __attribute__((noinline)) void blend(const BlendF32& b) noexcept {
                     else acc[v] = fma(at, w, acc[v]);
                 });
             }
-            unroll<V>(LINNET_LAMBDA(v) { store_some(y + c + v * lanes, acc[v], left); });
         };
+        f32 acc[4], last;
+        if (b.channels < (size_t)lanes) {
+            sum(Int<1>{}, &last, 0, b.channels);
+            store_some(y, last, b.channels);
+            continue;
+        }
+        // The last vector overlaps the one before, and is read before that is written: a load behind a store of a part
+        // of a vector waits for it.
+        const bool ragged = b.channels % lanes != 0;
+        if (ragged) sum(Int<1>{}, &last, b.channels - lanes, (size_t)lanes);
         size_t c = 0;
-        for (; c + 4 * lanes <= b.channels; c += 4 * lanes) columns(Int<4>{}, c, (size_t)lanes);
-        for (; c < b.channels; c += lanes) columns(Int<1>{}, c, b.channels - c);
+        for (; c + 4 * lanes <= b.channels; c += 4 * lanes) {
+            sum(Int<4>{}, acc, c, (size_t)lanes);
+            unroll<4>(LINNET_LAMBDA(v) { store(y + c + v * lanes, acc[v]); });
+        }
+        for (; c + lanes <= b.channels; c += lanes) {
+            sum(Int<1>{}, acc, c, (size_t)lanes);
+            store(y + c, acc[0]);
+        }
+        if (ragged) store(y + b.channels - lanes, last);
     }
 }
 

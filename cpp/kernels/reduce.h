@@ -57,31 +57,38 @@ LINNET_INLINE f32 cut(f32 v, size_t n, f32 start) {
     return load(t);
 }
 
+// y[r] of each row r. Rows do not wait for one another: the last steps of short ones overlap.
 template <Reduce R>
-static __attribute__((noinline)) float reduce_row(size_t n, const float* x) noexcept {
-    return reduce_loop<R>(
-        n, [&](size_t i, size_t left) __attribute__((always_inline)) {
-            if (left >= (size_t)lanes) return reduce_in<R>(load(x + i));
-            if constexpr (R == Reduce::max || R == Reduce::min) {  // an element may count twice
-                if (i + left >= (size_t)lanes) return load(x + (i + left) - lanes);
-            }
-            const f32 v = reduce_in<R>(load_n(x + i, left));
-            if constexpr (R == Reduce::sum || R == Reduce::sum_abs || R == Reduce::sum_square) return v;  // and zeros
-            return cut(v, left, reduce_start<R>());
-        });
+static __attribute__((noinline)) void reduce_each(size_t rows, size_t n, const float* x, ptrdiff_t x_stride,
+                                                  float* y) noexcept {
+    const auto in = [&](size_t i, size_t left) __attribute__((always_inline)) {
+        if (left >= (size_t)lanes) return reduce_in<R>(load(x + i));
+        if constexpr (R == Reduce::max || R == Reduce::min) {  // an element may count twice
+            if (i + left >= (size_t)lanes) return load(x + (i + left) - lanes);
+        }
+        const f32 v = reduce_in<R>(load_n(x + i, left));
+        if constexpr (R == Reduce::sum || R == Reduce::sum_abs || R == Reduce::sum_square) return v;  // and zeros
+        return cut(v, left, reduce_start<R>());
+    };
+    for (size_t r = 0; r < rows; ++r, x += x_stride) y[r] = reduce_loop<R>(n, in);
+}
+template <Reduce R>
+LINNET_INLINE float reduce_row(size_t n, const float* x) {
+    float y;
+    reduce_each<R>(1, n, x, 0, &y);
+    return y;
 }
 
-static float reduce_f32(Reduce op, size_t n, const float* x) noexcept {
+static void reduce_f32(Reduce op, size_t rows, size_t n, const float* x, ptrdiff_t x_stride, float* y) noexcept {
     switch (op) {
-        case Reduce::sum: return reduce_row<Reduce::sum>(n, x);
-        case Reduce::max: return reduce_row<Reduce::max>(n, x);
-        case Reduce::min: return reduce_row<Reduce::min>(n, x);
-        case Reduce::prod: return reduce_row<Reduce::prod>(n, x);
-        case Reduce::sum_abs: return reduce_row<Reduce::sum_abs>(n, x);
-        case Reduce::sum_square: return reduce_row<Reduce::sum_square>(n, x);
+        case Reduce::sum: return reduce_each<Reduce::sum>(rows, n, x, x_stride, y);
+        case Reduce::max: return reduce_each<Reduce::max>(rows, n, x, x_stride, y);
+        case Reduce::min: return reduce_each<Reduce::min>(rows, n, x, x_stride, y);
+        case Reduce::prod: return reduce_each<Reduce::prod>(rows, n, x, x_stride, y);
+        case Reduce::sum_abs: return reduce_each<Reduce::sum_abs>(rows, n, x, x_stride, y);
+        case Reduce::sum_square: return reduce_each<Reduce::sum_square>(rows, n, x, x_stride, y);
         case Reduce::count: break;
     }
-    return 0;
 }
 
 template <Reduce R>
@@ -140,31 +147,65 @@ static void weighted_rows_f32(size_t rows, size_t cols, const float* w, const fl
     for (; c < cols; c += lanes) columns(Int<1>{}, c, cols - c);
 }
 
-template <bool exclusive>
-LINNET_INLINE void running_sums(size_t rows, size_t cols, const float* x, ptrdiff_t row_step, float* y) {
-    constexpr size_t block = 64;
-    for (size_t c = 0; c < cols; c += block) {
-        const size_t width = cols - c < block ? cols - c : block;
-        double total[block] = {};
-        float in[block] = {}, out[block];
-        for (size_t r = 0; r < rows; ++r) {
-            const ptrdiff_t at = (ptrdiff_t)r * row_step + (ptrdiff_t)c;
-            if (width == block) __builtin_memcpy(in, x + at, sizeof in);
-            else __builtin_memcpy(in, x + at, width * sizeof(float));
-            for (size_t i = 0; i < block; ++i) {
-                if constexpr (exclusive) out[i] = (float)total[i];
-                total[i] += in[i];
-                if constexpr (!exclusive) out[i] = (float)total[i];
-            }
-            if (width == block) __builtin_memcpy(y + at, out, sizeof out);
-            else __builtin_memcpy(y + at, out, width * sizeof(float));
-        }
-    }
-}
+// V vectors of columns at a time, whose sums stay in registers.
 static void running_sums_f32(size_t rows, size_t cols, const float* x, ptrdiff_t row_step, bool exclusive,
                              float* y) noexcept {
-    if (exclusive) running_sums<true>(rows, cols, x, row_step, y);
-    else running_sums<false>(rows, cols, x, row_step, y);
+    typedef double f64 __attribute__((vector_size(sizeof(f32))));
+    typedef float narrow __attribute__((vector_size(sizeof(f32) / 2)));
+    constexpr size_t width = lanes / 2;
+    const auto columns = [&](auto vectors, const float* from, float* to, size_t left) __attribute__((always_inline)) {
+        constexpr int V = decltype(vectors)::value;
+        f64 total[V];
+        unroll<V>(LINNET_LAMBDA(v) { total[v] = f64{}; });
+        for (size_t r = 0; r < rows; ++r, from += row_step, to += row_step)
+            unroll<V>(LINNET_LAMBDA(v) {
+                narrow in = {}, out;
+                if (left >= width) __builtin_memcpy(&in, from + v * width, sizeof in);
+                else __builtin_memcpy(&in, from, left * sizeof(float));
+                const f64 before = total[v];
+                total[v] += __builtin_convertvector(in, f64);
+                out = __builtin_convertvector(exclusive ? before : total[v], narrow);
+                if (left >= width) __builtin_memcpy(to + v * width, &out, sizeof out);
+                else __builtin_memcpy(to, &out, left * sizeof(float));
+            });
+    };
+    size_t c = 0;
+    for (; c + 8 * width <= cols; c += 8 * width) columns(Int<8>{}, x + c, y + c, width);
+    for (; c < cols; c += width) columns(Int<1>{}, x + c, y + c, cols - c);
+}
+static void extremes_i64(size_t n, const int64_t* x, int64_t* least, int64_t* largest) noexcept {
+    typedef int64_t V __attribute__((vector_size(sizeof(f32))));
+    constexpr size_t width = sizeof(V) / sizeof(int64_t);
+    int64_t low = INT64_MAX, high = INT64_MIN;
+    const auto join = [](auto v, auto& into_low, auto& into_high) __attribute__((always_inline)) {
+        into_low = v < into_low ? v : into_low;
+        into_high = v > into_high ? v : into_high;
+    };
+    size_t i = 0;
+    if (n >= width) {
+        V lows = V{} + low, highs = V{} + high, more_lows = lows, more_highs = highs;
+        const auto at = [&](size_t place) __attribute__((always_inline)) {
+            V v;
+            __builtin_memcpy(&v, x + place, sizeof v);
+            return v;
+        };
+        for (; i + 2 * width <= n; i += 2 * width) {
+            join(at(i), lows, highs);
+            join(at(i + width), more_lows, more_highs);
+        }
+        if (i + width <= n) join(at(i), lows, highs);
+        join(at(n - width), lows, highs);  // elements may count twice
+        lows = more_lows < lows ? more_lows : lows;
+        highs = more_highs > highs ? more_highs : highs;
+        for (size_t lane = 0; lane < width; ++lane) {
+            low = lows[lane] < low ? lows[lane] : low;
+            high = highs[lane] > high ? highs[lane] : high;
+        }
+        i = n;
+    }
+    for (; i < n; ++i) join(x[i], low, high);
+    *least = low;
+    *largest = high;
 }
 
 static void arg_rows_f32(bool largest, bool last, size_t rows, size_t cols, const float* x, ptrdiff_t x_stride,

@@ -289,6 +289,27 @@ void test_elementwise(const Kernels& K, Tally& tally) {
     binary_cases(K, tally, rng);
 }
 
+// The largest and the least at every place, in turn.
+static void extremes_case(const Kernels& K, size_t n, Tally& tally, Random& rng) {
+    using Limits = std::numeric_limits<int64_t>;
+    Edged<int64_t> x(n);
+    for (int64_t& v : x) v = (int64_t)rng.below(2000) - 1000;
+    int64_t least = 0, largest = 0;
+    K.extremes_i64(n, x.data(), &least, &largest);
+    bool ok = n > 0 || (least == Limits::max() && largest == Limits::min());
+    for (size_t at = 0; at < n; ++at) {
+        const size_t other = (at + n / 2) % n;
+        const int64_t was = x[at], was_other = x[other];
+        x[other] = Limits::min() + 1;
+        x[at] = Limits::max() - 1;
+        K.extremes_i64(n, x.data(), &least, &largest);
+        ok = ok && largest == Limits::max() - 1 && least == (n > 1 ? Limits::min() + 1 : largest);
+        x[other] = was_other;
+        x[at] = was;
+    }
+    tally.check(ok, name("extremes_i64 n", {n}));
+}
+
 void test_rows(const Kernels& K, Tally& tally) {
     Random rng;
     for (const size_t n : sizes)
@@ -302,7 +323,13 @@ void test_rows(const Kernels& K, Tally& tally) {
             };
             double want = start[op];
             for (const float v : x) want = join(want, v);
-            tally.check(near(K.reduce_f32((Reduce)op, n, x.data()), want, 4e-6 * std::fabs(want)),
+            // The rows in front of and behind it must not change what this one gives.
+            const size_t before = rng.below(3), each = before + 1 + rng.below(3), apart = n + rng.below(5);
+            std::vector<float> many(each * apart + n, NAN);
+            std::copy(x.begin(), x.end(), many.begin() + (ptrdiff_t)(before * apart));
+            Guarded<float> totals(each);
+            K.reduce_f32((Reduce)op, each, n, many.data(), (ptrdiff_t)apart, totals.data());
+            tally.check(near(totals[before], want, 4e-6 * std::fabs(want)) && totals.intact(),
                         name("reduce_f32 op n", {(size_t)op, n}));
             const size_t rows = 1 + rng.below(600), stride = n + 2;
             const auto m = random_floats(rng, rows * stride, 0.9f, 1.1f);
@@ -368,6 +395,9 @@ void test_rows(const Kernels& K, Tally& tally) {
         ok = true;
         for (size_t i = 0; i < n; ++i) ok = ok && y[i] == 0;
         tally.check(ok, name("softmax_f32 all masked n", {n}));
+    }
+    for (const size_t n : sizes) {
+        extremes_case(K, n, tally, rng);
     }
     for (const size_t rows : {1, 2, 5, 40})
         for (const size_t cols : sizes) {

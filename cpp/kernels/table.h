@@ -105,6 +105,7 @@ constexpr Kernels table = {
     LINNET_ENTRY(weighted_rows_f32),
     LINNET_ENTRY(running_sums_f32),
     LINNET_ENTRY(arg_rows_f32),
+    LINNET_ENTRY(extremes_i64),
     LINNET_ENTRY(sum_exp_f32),
     LINNET_ENTRY(sum_sq_dev_f32),
     LINNET_ENTRY(dot_f32),

@@ -1,6 +1,6 @@
 // Col2Im (18): sums columns of blocks back into an image of any number of spatial axes.
 #include <algorithm>
-#include <cstring>
+#include <vector>
 
 #include "kernels/kernels.h"
 #include "ops/shared/combine.h"
@@ -75,39 +75,56 @@ void infer_col2im(InferContext& ctx) {
     ctx.output(0, data.dtype, shape);
 }
 
-// Adds a tap's places along the last axis to pixels `step` apart.
+// A run of `count` places, added to pixels `step` apart.
 void add_run(DType dtype, Combine add, int64_t count, char* into, int64_t step, const char* from) {
+    if (step == 1) return add(count, into, nullptr, from);
     if (dtype == DType::f32) {
         auto* y = reinterpret_cast<float*>(into);
         const auto* x = reinterpret_cast<const float*>(from);
-        int64_t i = 0;
-        constexpr int64_t kBlock = 8;  // runs are short: a kernel's call would cost more than the sums
-        for (; step == 1 && i + kBlock <= count; i += kBlock) {
-            float sums[kBlock];
-            for (int64_t j = 0; j < kBlock; ++j) sums[j] = y[i + j] + x[i + j];
-            std::memcpy(y + i, sums, sizeof sums);
-        }
-        for (; i < count; ++i) y[i * step] += x[i];
+        for (int64_t i = 0; i < count; ++i) y[i * step] += x[i];
         return;
     }
-    if (step == 1) return add(count, into, nullptr, from);
     for (int64_t i = 0; i < count; ++i) add(1, element(into, dtype, i * step), nullptr, element(from, dtype, i));
+}
+
+// The places [begin, end) along an axis whose pixels are inside the image, where place 0 has the pixel `first`.
+struct Inside {
+    int64_t begin, end;
+};
+Inside inside(int64_t first, int64_t step, int64_t places, int64_t pixels) {
+    const int64_t begin = first < 0 ? (step - 1 - first) / step : 0;
+    const int64_t end = first < pixels ? std::min(places, (pixels - first + step - 1) / step) : 0;
+    return {begin, std::max(begin, end)};
 }
 
 void run_col2im(RunContext& ctx) {
     const Tensor& x = ctx.input(0);
     Tensor& y = ctx.output(0);
-    const Shape image = ints_of(ctx.input(1)), block = ints_of(ctx.input(2));
-    const Windows windows = windows_of(ctx.attributes, image.size());
-    const Shape counts = positions(windows, image, block);
+    Shape image = ints_of(ctx.input(1)), block = ints_of(ctx.input(2));
+    Windows windows = windows_of(ctx.attributes, image.size());
+    Shape counts = positions(windows, image, block);
     if (y.count() == 0) return;
     __builtin_memset(y.data, 0, y.bytes());
+    if (image.size() == 1) {  // rows of one place
+        for (Shape* shape : {&image, &block, &counts, &windows.strides, &windows.dilations})
+            *shape = {1, shape->front()};
+        windows.begins = {0, windows.begins[0]};
+    }
     const Combine add = combine_of("add", x.dtype);
     const int64_t taps = element_count(block), places = element_count(counts), pixels = element_count(image);
     const Shape strides = strides_of(image);
-    const size_t last = image.size() - 1;
-    const int64_t run = counts[last], step = windows.strides[last];
+    const size_t last = image.size() - 1, before = last - 1;
+    const int64_t run = counts[last], step = windows.strides[last], rows = counts[before];
+    const int64_t row_step = strides[before] * windows.strides[before];
     const auto bytes = static_cast<int64_t>(dtype_size(x.dtype));
+    // Rows of floats go to a kernel, as many at a time as are beside each other.
+    const bool blended = x.dtype == DType::f32 && step == 1;
+    std::vector<int64_t> offsets;
+    std::vector<float> ones;
+    if (blended) {
+        ones.assign(static_cast<size_t>(rows), 1.0f);
+        for (int64_t i = 0; i < rows; ++i) offsets.push_back(i * run);
+    }
     // One task a sample and channel: tap by tap, so the order of the sums is fixed.
     parallel_for(ctx.parallel(), y.shape[0] * y.shape[1], [&](int64_t plane) {
         char* target = static_cast<char*>(y.data) + plane * pixels * bytes;
@@ -116,23 +133,37 @@ void run_col2im(RunContext& ctx) {
             int64_t tap_rest = tap;
             for (size_t i = image.size(); i-- > 0; tap_rest /= block[i])
                 first[i] = tap_rest % block[i] * windows.dilations[i] - windows.begins[i];
-            // The places of a run whose pixels are inside.
-            const int64_t begin = first[last] < 0 ? (step - 1 - first[last]) / step : 0;
-            const int64_t end = std::min(run, (image[last] - first[last] + step - 1) / step);
-            if (first[last] >= image[last] || begin >= end) continue;
+            const Inside across = inside(first[last], step, run, image[last]);
+            const Inside down = inside(first[before], windows.strides[before], rows, image[before]);
+            if (across.begin == across.end || down.begin == down.end) continue;
             const char* source = static_cast<const char*>(x.data) + (plane * taps + tap) * places * bytes;
-            for (int64_t row = 0; row * run < places; ++row) {
-                int64_t rest = row, at = first[last] + begin * step;
-                bool inside = true;
-                for (size_t i = last; i-- > 0 && inside;) {
-                    const int64_t place = i ? rest % counts[i] : rest;
-                    if (i) rest /= counts[i];
-                    const int64_t pixel = place * windows.strides[i] + first[i];
-                    inside = pixel >= 0 && pixel < image[i];
+            for (int64_t outer = 0; outer * rows * run < places; ++outer) {
+                int64_t rest = outer, at = first[last] + across.begin * step + first[before] * strides[before];
+                bool all_inside = true;
+                for (size_t i = before; i-- > 0; rest /= counts[i]) {
+                    const int64_t pixel = rest % counts[i] * windows.strides[i] + first[i];
+                    all_inside = all_inside && pixel >= 0 && pixel < image[i];
                     at += pixel * strides[i];
                 }
-                if (inside)
-                    add_run(x.dtype, add, end - begin, target + at * bytes, step, source + (row * run + begin) * bytes);
+                if (!all_inside) continue;
+                at += down.begin * row_step;
+                const int64_t from = (outer * rows + down.begin) * run + across.begin;
+                const int64_t count = across.end - across.begin, height = down.end - down.begin;
+                if (blended) {
+                    kernels::kernels().blend_f32({.pixels = static_cast<size_t>(height),
+                                                  .taps = 1,
+                                                  .channels = static_cast<size_t>(count),
+                                                  .x = reinterpret_cast<const float*>(source) + from,
+                                                  .offsets = offsets.data(),
+                                                  .weights = ones.data(),
+                                                  .y = reinterpret_cast<float*>(target) + at,
+                                                  .y_stride = row_step,
+                                                  .accumulate = true});
+                    continue;
+                }
+                for (int64_t i = 0; i < height; ++i)
+                    add_run(x.dtype, add, count, target + (at + i * row_step) * bytes, step,
+                            source + (from + i * run) * bytes);
             }
         }
     });

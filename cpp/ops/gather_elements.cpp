@@ -31,46 +31,58 @@ void infer_gather_elements(InferContext& ctx) {
 
 constexpr int64_t kChunk = 256;
 
-// Where `count` indices of a row lead, the first of them standing for `base`: each checked, `stride` apart, and `step`
-// further than the one before.
-template <class Index>
-void read_places(const Index* indices, int64_t count, int64_t size, int64_t stride, int64_t base, int64_t step,
-                 int64_t* places) {
-    uint64_t outside = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t index = indices[i];
-        outside |= outside_bit(index, size);
-        // Wild indices must not overflow before they are refused.
-        const auto from_start = static_cast<uint64_t>(index) + static_cast<uint64_t>(index < 0 ? size : 0);
-        places[i] = base + i * step + static_cast<int64_t>(from_start * static_cast<uint64_t>(stride));
-    }
-    if (outside >> 63) check_indices(indices, count, size);
+// A part of a row of the indices: index i leads to base + i * step + index * stride in data, whose axis has `size`.
+struct IndexRun {
+    int64_t position;  // in the indices
+    int64_t count;     // at most kChunk
+    int64_t size, stride, base, step;
+};
+
+// Calls fn(places) with a function that tells where index i of the run leads. All of them are checked before.
+template <class Index, class Fn>
+void read_run(const IndexRun& run, const Index* indices, const Fn& fn) {
+    const Index* from = indices + run.position;
+    if (check_indices(from, run.count, run.size).least < 0)
+        return fn([&](int64_t i) {
+            const int64_t index = from[i];
+            return run.base + i * run.step + (index + (index < 0 ? run.size : 0)) * run.stride;
+        });
+    fn([&](int64_t i) { return run.base + i * run.step + from[i] * run.stride; });
+}
+template <class Fn>
+void read_run(const IndexRun& run, const Tensor& indices, const Fn& fn) {
+    if (indices.dtype == DType::i64) read_run(run, indices.as<int64_t>(), fn);
+    else read_run(run, indices.as<int32_t>(), fn);
 }
 
-// Calls fn(position, count, places) for parts of the rows [begin, end) of the indices (a row runs along their last
-// axis): `position` in the indices, places in data.
+// Calls fn(run) for parts of the rows [begin, end) of the indices (a row runs along their last axis).
 template <class Fn>
-void for_places(const Tensor& indices, const Shape& data, size_t axis, int64_t begin, int64_t end, const Fn& fn) {
+void for_runs(const Tensor& indices, const Shape& data, size_t axis, int64_t begin, int64_t end, const Fn& fn) {
     const size_t last = data.size() - 1;
     const Shape strides = strides_of(data);
     const int64_t width = indices.shape[last], step = axis == last ? 0 : 1;
-    int64_t places[kChunk];
     for (int64_t row = begin; row < end; ++row) {
         int64_t rest = row, base = 0;
         for (size_t i = last; i-- > 0;) {
             if (i != axis) base += rest % indices.shape[i] * strides[i];
             rest /= indices.shape[i];
         }
-        for (int64_t first = 0; first < width; first += kChunk) {
-            const int64_t position = row * width + first, count = std::min(kChunk, width - first);
-            const auto read = [&](const auto* from) {
-                read_places(from + position, count, data[axis], strides[axis], base + first * step, step, places);
-            };
-            if (indices.dtype == DType::i64) read(indices.as<int64_t>());
-            else read(indices.as<int32_t>());
-            fn(position, count, places);
-        }
+        for (int64_t first = 0; first < width; first += kChunk)
+            fn(IndexRun{row * width + first, std::min(kChunk, width - first), data[axis], strides[axis],
+                        base + first * step, step});
     }
+}
+
+// Calls fn(position, count, places) for the same parts.
+template <class Fn>
+void for_places(const Tensor& indices, const Shape& data, size_t axis, int64_t begin, int64_t end, const Fn& fn) {
+    for_runs(indices, data, axis, begin, end, [&](const IndexRun& run) {
+        int64_t places[kChunk];
+        read_run(run, indices, [&](const auto& place) {
+            for (int64_t i = 0; i < run.count; ++i) places[i] = place(i);
+        });
+        fn(run.position, run.count, places);
+    });
 }
 
 void run_gather_elements(RunContext& ctx) {
@@ -79,15 +91,27 @@ void run_gather_elements(RunContext& ctx) {
     if (y.count() == 0) return;
     const auto axis = static_cast<size_t>(normal_axis(ctx.attributes.i("axis", 0), x.rank()));
     const int64_t width = y.shape.back();
-    parallel_ranges(
-        ctx.parallel(), y.count() / width, std::max<int64_t>(1, 8192 / width), [&](int64_t begin, int64_t end) {
-            for_places(indices, x.shape, axis, begin, end, [&](int64_t position, int64_t count, const int64_t* places) {
-                if (x.dtype != DType::string)
-                    return gather_runs(dtype_size(x.dtype), count, x.data, places, element(y.data, x.dtype, position));
-                for (int64_t i = 0; i < count; ++i)
-                    copy_text(x.as<std::string>()[places[i]], y.as<std::string>()[position + i]);
+    const auto rows = [&](const auto& gather) {
+        parallel_ranges(ctx.parallel(), y.count() / width, std::max<int64_t>(1, 8192 / width), gather);
+    };
+    if (x.dtype != DType::string && dtype_size(x.dtype) == 4)  // without a list of places
+        return rows([&](int64_t begin, int64_t end) {
+            for_runs(indices, x.shape, axis, begin, end, [&](const IndexRun& run) {
+                const auto* from = static_cast<const uint32_t*>(x.data);
+                auto* to = static_cast<uint32_t*>(y.data) + run.position;
+                read_run(run, indices, [&](const auto& place) {
+                    for (int64_t i = 0; i < run.count; ++i) to[i] = from[place(i)];
+                });
             });
         });
+    rows([&](int64_t begin, int64_t end) {
+        for_places(indices, x.shape, axis, begin, end, [&](int64_t position, int64_t count, const int64_t* places) {
+            if (x.dtype != DType::string)
+                return gather_runs(dtype_size(x.dtype), count, x.data, places, element(y.data, x.dtype, position));
+            for (int64_t i = 0; i < count; ++i)
+                copy_text(x.as<std::string>()[places[i]], y.as<std::string>()[position + i]);
+        });
+    });
 }
 
 void infer_scatter_elements(InferContext& ctx) {

@@ -153,10 +153,11 @@ void run_layer_norm(RunContext& ctx) {
                                  means ? means + r : nullptr, inverses ? inverses + r : nullptr);
                 continue;
             }
-            if (inverses)
-                inverses[r] =
-                    1.0f /
-                    std::sqrt(k.reduce_f32(kernels::Reduce::sum_square, size, row) / static_cast<float>(n) + epsilon);
+            if (inverses) {
+                float squares;
+                k.reduce_f32(kernels::Reduce::sum_square, 1, size, row, 0, &squares);
+                inverses[r] = 1.0f / std::sqrt(squares / static_cast<float>(n) + epsilon);
+            }
             k.rms_norm_f32(size, row, row_of(scale, r), epsilon, to + r * n);
         }
     });

@@ -43,7 +43,8 @@ void normalise(const AxisView& view, int64_t p, const T* x, T* y, int64_t width)
 void row_f32(int64_t n, int64_t p, const float* x, float* y) {
     const auto& k = kernels::kernels();
     const size_t size = static_cast<size_t>(n);
-    float norm = k.reduce_f32(p == 1 ? kernels::Reduce::sum_abs : kernels::Reduce::sum_square, size, x);
+    float norm;
+    k.reduce_f32(p == 1 ? kernels::Reduce::sum_abs : kernels::Reduce::sum_square, 1, size, x, 0, &norm);
     if (p == 2) norm = std::sqrt(norm);
     if (norm == 0) norm = 1;
     k.binary_f32(kernels::Binary::div, size, x, 1, &norm, 0, y);

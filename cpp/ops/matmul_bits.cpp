@@ -293,8 +293,8 @@ void run(RunContext& ctx) {
     if (state.sums)
         for (int64_t row = 0; row < state.m; ++row)
             for (size_t k = 0; k < gemm.k; k += gemm.block)
-                *sum++ = kernels.reduce_f32(kernels::Reduce::sum, std::min(gemm.block, gemm.k - k),
-                                            a + row * state.k + static_cast<int64_t>(k));
+                kernels.reduce_f32(kernels::Reduce::sum, 1, std::min(gemm.block, gemm.k - k),
+                                   a + row * state.k + static_cast<int64_t>(k), 0, sum++);
     const GemmSplit split = split_gemm(ctx.parallel().threads, state.m, state.n, state.k, 1, kFewRows,
                                        static_cast<int64_t>(kernels.gemm_cols));
     parallel_for(ctx.parallel(), split.panels, [&](int64_t part) {

@@ -1,6 +1,11 @@
 // MaxUnpool (ai.onnx 9, 11, 22): attributes kernel_shape, pads 0, strides 1. Inputs x, the indices of MaxPool into the
 // (unpadded) tensor that was pooled, and output_shape, which pads that tensor at its end.
+#include <atomic>
+
 #include "graph/op.h"
+#include "ops/shared/indices.h"
+#include "ops/shared/numbers.h"
+#include "ops/shared/rows.h"
 #include "ops/spatial/window.h"
 
 namespace linnet {
@@ -43,22 +48,39 @@ void infer(InferContext& ctx) {
 
 // Indices may name any place, and one place twice: the last one wins, so there is one thread.
 template <class T>
-void scatter(const Tensor& x, const int64_t* indices, const Shape& from, Tensor& y) {
-    const Shape strides = strides_of(y.shape);
-    const int64_t count = x.count(), places = element_count(from);
-    const bool same = from == y.shape;
-    const T* source = static_cast<const T*>(x.data);
-    T* target = static_cast<T*>(y.data);
+void scatter_anywhere(const T* x, const int64_t* indices, int64_t count, const Shape& from, const Shape& shape, T* y) {
+    const Shape strides = strides_of(shape);
+    const int64_t places = element_count(from);
     for (int64_t i = 0; i < count; ++i) {
-        int64_t rest = indices[i], at = rest;
+        int64_t rest = indices[i], at = 0;
         if (rest < 0 || rest >= places)
             fail(ErrorKind::invalid_argument, "index ", rest, " is outside [0, ", places - 1, "]");
-        if (!same) {
-            at = 0;
-            for (size_t axis = from.size(); axis-- > 0; rest /= from[axis]) at += rest % from[axis] * strides[axis];
-        }
-        target[at] = source[i];
+        for (size_t axis = from.size(); axis-- > 0; rest /= from[axis]) at += rest % from[axis] * strides[axis];
+        y[at] = x[i];
     }
+}
+
+// MaxPool's indices stay within their channel, where the output has the shape that was pooled: false if they do not,
+// and y is then unfinished.
+template <class T>
+bool scatter_channels(const Parallel& parallel, int64_t channels, int64_t pooled, int64_t pixels, const T* x,
+                      const int64_t* indices, T* y) {
+    std::atomic<bool> stay = true;
+    parallel_ranges(parallel, channels, row_grain(pixels + 2 * pooled), [&](int64_t begin, int64_t end) {
+        for (int64_t c = begin; c < end && stay; ++c) {
+            const int64_t* at = indices + c * pooled;
+            const T* source = x + c * pooled;
+            T* target = y + c * pixels;
+            const IndexRange range = range_of(at, pooled);
+            if (pooled > 0 && (range.least < c * pixels || range.largest >= (c + 1) * pixels)) {
+                stay = false;
+                return;
+            }
+            __builtin_memset(target, 0, static_cast<size_t>(pixels) * sizeof(T));
+            for (int64_t i = 0; i < pooled; ++i) target[at[i] - c * pixels] = source[i];
+        }
+    });
+    return stay;
 }
 
 void run(RunContext& ctx) {
@@ -69,14 +91,21 @@ void run(RunContext& ctx) {
              shape_text(x.shape));
     DimTable numbers;
     const Shape from = pooled_from(numbers, ctx.attributes, x.shape);
-    parallel_ranges(ctx.parallel(), static_cast<int64_t>(y.bytes()), 1 << 18, [&](int64_t begin, int64_t end) {
-        __builtin_memset(static_cast<char*>(y.data) + begin, 0, static_cast<size_t>(end - begin));
-    });
     const auto* at = indices.as<int64_t>();
+    const int64_t channels = x.shape[0] * x.shape[1];
+    const auto scatter = [&]<class T>(TypeTag<T>) {
+        const T* source = static_cast<const T*>(x.data);
+        T* target = static_cast<T*>(y.data);
+        if (from == y.shape && y.count() > 0 &&
+            scatter_channels(ctx.parallel(), channels, x.count() / channels, y.count() / channels, source, at, target))
+            return;
+        __builtin_memset(y.data, 0, y.bytes());
+        scatter_anywhere(source, at, x.count(), from, y.shape, target);
+    };
     switch (dtype_size(x.dtype)) {
-        case 2: return scatter<uint16_t>(x, at, from, y);
-        case 4: return scatter<uint32_t>(x, at, from, y);
-        default: return scatter<uint64_t>(x, at, from, y);
+        case 2: return scatter(TypeTag<uint16_t>{});
+        case 4: return scatter(TypeTag<uint32_t>{});
+        default: return scatter(TypeTag<uint64_t>{});
     }
 }
 

@@ -47,7 +47,9 @@ void statistics_first(const Parallel& parallel, const ChannelView& view, int64_t
     parallel_ranges(parallel, view.batch * groups, row_grain(n, 2), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
             const float* from = x + i * n;
-            const float m = k.reduce_f32(kernels::Reduce::sum, static_cast<size_t>(n), from) / static_cast<float>(n);
+            float m;
+            k.reduce_f32(kernels::Reduce::sum, 1, static_cast<size_t>(n), from, 0, &m);
+            m /= static_cast<float>(n);
             const float v = k.sum_sq_dev_f32(static_cast<size_t>(n), from, m) / static_cast<float>(n);
             std::fill_n(mean + i * group, group, m);
             std::fill_n(var + i * group, group, v);

@@ -1,7 +1,10 @@
 // Indices given as data: int32 or int64 tensors whose values are checked before anything is addressed with them.
 #pragma once
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/tensor.h"
+#include "kernels/kernels.h"
 
 namespace linnet {
 
@@ -25,17 +28,28 @@ inline void check_index(int64_t index, int64_t size) {
     if (index < -size || index >= size)
         fail(ErrorKind::invalid_argument, "index ", index, " is outside [", -size, ", ", size - 1, "]");
 }
-// Its sign bit is set where index + size or size - 1 - index is negative.
-inline uint64_t outside_bit(int64_t index, int64_t size) {
-    const auto i = static_cast<uint64_t>(index), limit = static_cast<uint64_t>(size);
-    return (i + limit) | (limit - 1 - i);
+// The least and the largest of some indices.
+struct IndexRange {
+    int64_t least, largest;
+};
+inline IndexRange range_of(const int64_t* indices, int64_t count) {
+    IndexRange range;
+    kernels::kernels().extremes_i64(static_cast<size_t>(count), indices, &range.least, &range.largest);
+    return range;
 }
-// Checks all of them, without a branch for each.
+inline IndexRange range_of(const int32_t* indices, int64_t count) {
+    IndexRange range{INT64_MAX, INT64_MIN};
+    for (int64_t i = 0; i < count; ++i)
+        range = {std::min<int64_t>(range.least, indices[i]), std::max<int64_t>(range.largest, indices[i])};
+    return range;
+}
+// Checks all of them, and gives their range.
 template <class Index>
-void check_indices(const Index* indices, int64_t count, int64_t size) {
-    uint64_t outside = 0;
-    for (int64_t i = 0; i < count; ++i) outside |= outside_bit(indices[i], size);
-    for (int64_t i = 0; i < count && outside >> 63; ++i) check_index(indices[i], size);
+IndexRange check_indices(const Index* indices, int64_t count, int64_t size) {
+    const IndexRange range = range_of(indices, count);
+    if (count > 0 && (range.least < -size || range.largest >= size))
+        for (int64_t i = 0; i < count; ++i) check_index(indices[i], size);
+    return range;
 }
 inline void check_indices(const Tensor& tensor, int64_t size) {
     if (tensor.dtype == DType::i64) check_indices(tensor.as<int64_t>(), tensor.count(), size);

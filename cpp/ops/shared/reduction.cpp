@@ -110,34 +110,45 @@ void reduce_rows(const Parallel& parallel, Reduction op, const Layout& layout, c
     const kernels::Reduce what = kernel_op(op);
     const bool sums =
         what == kernels::Reduce::sum || what == kernels::Reduce::sum_abs || what == kernels::Reduce::sum_square;
+    // Outputs whose rows are a step apart from one another.
+    const int64_t run = layout.kept.empty() ? 1 : layout.kept.back().size;
+    const int64_t step = layout.kept.empty() ? 0 : layout.kept.back().stride;
+    const auto combine = [&](const float* from) {
+        const auto row = [&](int64_t b) { return from + offset_of(layout.reduced, outer, b); };
+        const auto reduced = [&](kernels::Reduce how, int64_t b) {
+            float value;
+            k.reduce_f32(how, 1, size, row(b), 0, &value);
+            return value;
+        };
+        if (op == Reduction::log_sum_exp) {
+            float top = -std::numeric_limits<float>::infinity();
+            for (int64_t b = 0; b < blocks; ++b)
+                top = join(kernels::Reduce::max, top, reduced(kernels::Reduce::max, b));
+            const float shift = shift_of(top);
+            double sum = 0;
+            for (int64_t b = 0; b < blocks; ++b) sum += static_cast<double>(k.sum_exp_f32(size, row(b), shift));
+            return static_cast<float>(std::log(sum) + static_cast<double>(shift));
+        }
+        if (sums) {
+            double sum = 0;
+            for (int64_t b = 0; b < blocks; ++b) sum += static_cast<double>(reduced(what, b));
+            return static_cast<float>(sum);
+        }
+        float value = reduced(what, 0);
+        for (int64_t b = 1; b < blocks; ++b) value = join(what, value, reduced(what, b));
+        return value;
+    };
     parallel_ranges(parallel, layout.outputs, row_grain(layout.inputs_per_output, op == Reduction::log_sum_exp ? 8 : 1),
                     [&](int64_t begin, int64_t end) {
-                        for (int64_t o = begin; o < end; ++o) {
+                        for (int64_t o = begin; o < end;) {
                             const float* from = x + offset_of(layout.kept, layout.kept.size(), o);
-                            const auto row = [&](int64_t b) { return from + offset_of(layout.reduced, outer, b); };
-                            if (op == Reduction::log_sum_exp) {
-                                float top = -std::numeric_limits<float>::infinity();
-                                for (int64_t b = 0; b < blocks; ++b)
-                                    top = join(kernels::Reduce::max, top,
-                                               k.reduce_f32(kernels::Reduce::max, size, row(b)));
-                                const float shift = shift_of(top);
-                                double sum = 0;
-                                for (int64_t b = 0; b < blocks; ++b)
-                                    sum += static_cast<double>(k.sum_exp_f32(size, row(b), shift));
-                                y[o] = static_cast<float>(std::log(sum) + static_cast<double>(shift));
-                            } else if (blocks == 1) {
-                                y[o] = k.reduce_f32(what, size, from);
-                            } else if (sums) {
-                                double sum = 0;
-                                for (int64_t b = 0; b < blocks; ++b)
-                                    sum += static_cast<double>(k.reduce_f32(what, size, row(b)));
-                                y[o] = static_cast<float>(sum);
-                            } else {
-                                float value = k.reduce_f32(what, size, row(0));
-                                for (int64_t b = 1; b < blocks; ++b)
-                                    value = join(what, value, k.reduce_f32(what, size, row(b)));
-                                y[o] = value;
+                            if (op == Reduction::log_sum_exp || blocks > 1) {
+                                y[o++] = combine(from);
+                                continue;
                             }
+                            const int64_t rows = std::min(end - o, run - o % run);
+                            k.reduce_f32(what, static_cast<size_t>(rows), size, from, step, y + o);
+                            o += rows;
                         }
                         finish_f32(op, end - begin, y + begin, layout.inputs_per_output);
                     });
@@ -332,7 +343,9 @@ int64_t find_extreme(int64_t n, const float* x, bool largest, bool last) {
     constexpr int64_t kBlock = 256;
     const auto op = largest ? kernels::Reduce::max : kernels::Reduce::min;
     const auto extreme = [&](int64_t first) {
-        return kernels::kernels().reduce_f32(op, static_cast<size_t>(std::min(kBlock, n - first)), x + first);
+        float value;
+        kernels::kernels().reduce_f32(op, 1, static_cast<size_t>(std::min(kBlock, n - first)), x + first, 0, &value);
+        return value;
     };
     // The block that holds it, then the place in the block.
     int64_t block = 0;

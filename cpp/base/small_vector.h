@@ -2,6 +2,7 @@
 // is not inlined: these are used everywhere, but in no loop over elements.
 #pragma once
 #include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <initializer_list>
 #include <iterator>
@@ -48,12 +49,12 @@ class SmallVector {
     T* end() noexcept { return data_ + size_; }
     const T* begin() const noexcept { return data_; }
     const T* end() const noexcept { return data_ + size_; }
-    T& operator[](size_t i) noexcept { return data_[i]; }
-    const T& operator[](size_t i) const noexcept { return data_[i]; }
-    T& back() noexcept { return data_[size_ - 1]; }
-    const T& back() const noexcept { return data_[size_ - 1]; }
-    T& front() noexcept { return data_[0]; }
-    const T& front() const noexcept { return data_[0]; }
+    T& operator[](size_t i) noexcept { return data_[checked(i)]; }
+    const T& operator[](size_t i) const noexcept { return data_[checked(i)]; }
+    T& back() noexcept { return data_[checked(size_ - 1)]; }
+    const T& back() const noexcept { return data_[checked(size_ - 1)]; }
+    T& front() noexcept { return data_[checked(0)]; }
+    const T& front() const noexcept { return data_[checked(0)]; }
 
     void clear() noexcept { size_ = 0; }
     void reserve(size_t count) {
@@ -68,7 +69,7 @@ class SmallVector {
         reserve(size_ + 1);
         data_[size_++] = value;
     }
-    void pop_back() noexcept { --size_; }
+    void pop_back() noexcept { size_ = checked(size_ - 1); }
     template <class It>
     [[gnu::noinline]] void assign(It first, It last) {
         const size_t count = static_cast<size_t>(std::distance(first, last));
@@ -95,6 +96,11 @@ class SmallVector {
     }
 
   private:
+    // Builds with sanitizers assert: they do not see what stays within the object.
+    size_t checked(size_t i) const noexcept {
+        assert(i < size_);
+        return i;
+    }
     [[gnu::noinline]] void grow(size_t count) {
         const size_t grown = std::max(count, capacity_ * 2);
         T* fresh = new T[grown];

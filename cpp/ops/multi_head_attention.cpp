@@ -168,8 +168,11 @@ ValueId mask_of(const Graph& graph, Patch& patch, const Node& node, ValueId mask
             const Fact& x = graph.fact(node.inputs[0]);
             const int64_t batch = x.ranked ? x.shape[0] : kUnknownDim, count = fact.shape[0];
             const bool numbers = is_number(batch) && is_number(count);
-            const bool both = numbers && count == 2 * batch;
-            if (!(count == batch || both || (numbers && count == 3 * batch + 2)))
+            const auto times = [&](int64_t factor, int64_t more) {  // count == factor * batch + more, of any size
+                return numbers && (count - more) % factor == 0 && (count - more) / factor == batch;
+            };
+            const bool both = times(2, 0);
+            if (!(count == batch || both || times(3, 2)))
                 fail(ErrorKind::not_implemented,
                      "a mask of one axis must hold a length per batch, or the batch must be known");
             const ValueId places = make.op(

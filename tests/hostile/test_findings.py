@@ -214,3 +214,16 @@ def test_tables_of_a_resize_count() -> None:
         "Resize", {"x": x}, {"r": np.zeros(0, np.float32), "s": np.zeros(0, np.float32), "n": sizes}, mode="cubic"
     )
     is_error(said, "limit of 104857600 bytes")
+
+
+@pytest.mark.parametrize(("batch", "count"), [(2**62, 2), ((2**64 - 1) // 3, 1)])
+def test_lengths_of_a_batch_beyond_any(batch: int, count: int) -> None:
+    """Twice and three times as many do not fit 64 bits; the second comes out right when it wraps around."""
+    node = helper.make_node("Attention", ["x", "w", "", "m"], ["y"], "bad", domain="com.microsoft", num_heads=2)
+    kinds = {"x": (F32, [batch, 3, 8]), "w": (F32, [8, 24]), "m": (I32, [count])}
+    feeds = {
+        "x": np.ones((1, 3, 8), np.float32),
+        "w": np.ones((8, 24), np.float32),
+        "m": np.ones(count, np.int32),
+    }
+    is_error(loaded([node], kinds, feeds), "a mask of one axis must hold a length per batch")

@@ -15,6 +15,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/give_way.h"
 
 namespace linnet {
 namespace {
@@ -99,8 +100,10 @@ MappedFile::~MappedFile() {
     // In steps: unmapping 100 MB takes some 10 ms, in which the address space is locked for the other threads, and on a
     // kernel without preemption nobody else gets this core.
     constexpr size_t kStep = size_t{1} << 20;
-    for (size_t done = 0; done < size_; done += kStep)
+    for (size_t done = 0; done < size_; done += kStep) {
         ::munmap(const_cast<std::byte*>(data_) + done, std::min(kStep, size_ - done));
+        give_way();
+    }
 }
 
 void release_pages(const void* data, size_t bytes) {

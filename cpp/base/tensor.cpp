@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "base/give_way.h"
 #include "base/half.h"
 #include "base/limits.h"
 #include "base/memory.h"
@@ -103,6 +104,7 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     t.owner = std::shared_ptr<const void>(memory, [counted](const void* p) {
         std::free(const_cast<void*>(p));
         counted.give();
+        give_way();
     });
     return t;
 }

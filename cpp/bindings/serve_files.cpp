@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/give_way.h"
 #include "bindings/convert.h"
 #include "onnx/model.h"
 
@@ -37,8 +38,10 @@ void copy_file(const std::string& from, const std::string& to) {
         if (in && out) {
             std::setvbuf(in.get(), nullptr, _IONBF, 0);
             std::setvbuf(out.get(), nullptr, _IONBF, 0);
-            while (const size_t n = std::fread(piece.data(), 1, kPiece, in.get()))
+            while (const size_t n = std::fread(piece.data(), 1, kPiece, in.get())) {
                 if (!(write_ok = std::fwrite(piece.data(), 1, n, out.get()) == n)) break;
+                give_way();
+            }
             read_ok = std::ferror(in.get()) == 0;
             if (write_ok) write_ok = std::fclose(out.release()) == 0;
         }
@@ -83,6 +86,8 @@ void bind_serve_files(py::module_& m) {
     m.def("copy_file", &copy_file, py::arg("source"), py::arg("target"),
           "Copies a file's bytes with as little disturbance of other threads as can be. OSError.");
     m.def("external_files", &external_files, py::arg("model"));
+    m.def("set_gives_way", &set_gives_way, py::arg("gives_way"),
+          "Whether the calling thread, from now on, hands its CPU over between two pieces of work.");
 }
 
 }  // namespace linnet::bindings

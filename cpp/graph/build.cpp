@@ -5,6 +5,7 @@
 #include <limits>
 #include <unordered_map>
 
+#include "base/give_way.h"
 #include "graph/infer.h"
 #include "graph/op.h"
 
@@ -150,6 +151,7 @@ class Builder {
         graph.name = text(proto.name);
         const bool is_main = &proto == &model_->proto.graph;
         for (const auto& t : proto.initializers) {
+            give_way();
             if (is_main && options_.fed.count(text(t.name))) continue;
             try {
                 define(scope, t.name, graph.add_constant(text(t.name), initializer(t, is_main)));
@@ -210,7 +212,10 @@ class Builder {
             for (const auto& out : p.outputs)
                 if (!out.empty() && !(frame && scope.names.count(out)))
                     define(scope, out, graph.add_value((frame ? frame->prefix : "") + text(out), {}));
-        for (const auto& p : protos) add_node(scope, p, opsets, depth, frame);
+        for (const auto& p : protos) {
+            give_way();
+            add_node(scope, p, opsets, depth, frame);
+        }
     }
 
     void add_node(Scope& scope, const onnx::NodeProto& p, const Opsets& opsets, int depth, const FunctionFrame* frame) {

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <exception>
 
+#include "base/give_way.h"
 #include "base/memory.h"
 #include "graph/op.h"
 
@@ -35,6 +36,7 @@ void run_tasks(const Parallel& parallel, int64_t tasks, void (*task)(const void*
     if (parallel.threads <= 1 || tasks <= 1 || !parallel.call) {
         for (int64_t i = 0; i < tasks; ++i) {
             if (parallel.stop) parallel.stop->check();
+            give_way();
             task(context, i);
         }
         return;

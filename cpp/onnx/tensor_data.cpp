@@ -1,11 +1,13 @@
 // From TensorProto to Tensor: raw bytes, typed fields, packed narrow types, external files.
 #include "onnx/tensor_data.h"
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cstring>
 
 #include "base/error.h"
+#include "base/give_way.h"
 #include "base/shape.h"
 
 namespace linnet::onnx {
@@ -96,7 +98,12 @@ Tensor from_bytes(DType dtype, const Shape& shape, Bytes bytes, const std::share
     if (dtype == DType::boolean) {
         for (int64_t i = 0; i < count; ++i) tensor.as<uint8_t>()[i] = from[i] != 0;
     } else if (count > 0) {
-        std::memcpy(tensor.data, from, static_cast<size_t>(count) * dtype_size(dtype));
+        constexpr size_t kPiece = size_t{1} << 20;
+        const size_t size = static_cast<size_t>(count) * dtype_size(dtype);
+        for (size_t done = 0; done < size; done += kPiece) {
+            give_way();
+            std::memcpy(tensor.as<uint8_t>() + done, from + done, std::min(kPiece, size - done));
+        }
     }
     release_pages(bytes.data(), bytes.size());
     return tensor;

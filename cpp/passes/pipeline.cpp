@@ -1,6 +1,7 @@
 // The two lists of passes, and how a pass is run.
 #include "passes/pipeline.h"
 
+#include "base/give_way.h"
 #include "graph/build.h"
 #include "graph/infer.h"
 #include "passes/codebook.h"
@@ -86,6 +87,7 @@ int64_t run_rule(Graph& graph, const Pass& pass, int64_t& budget) {
         for (NodeId id : order) {
             if (budget == 0) break;
             if (!graph.node(id).alive) continue;
+            give_way();
             const size_t nodes_before = graph.nodes.size();
             Patch patch(graph);
             bool matched = false;

@@ -7,6 +7,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "base/give_way.h"
 #include "base/mapped_file.h"
 #include "graph/infer.h"
 #include "runtime/cost.h"
@@ -104,6 +105,7 @@ std::shared_ptr<const void> WeightCache::get(const std::shared_ptr<const Tensor>
     Entry& entry = packed_[{constant.get(), kind}];
     if (!entry.packed) {
         entry.packed = make();
+        give_way();
         entry.source = constant;
         if (constant->data) release_pages(constant->data, constant->bytes());
     }
@@ -357,6 +359,7 @@ std::vector<Value> Program::run(std::vector<Value> inputs, const RunScope& scope
 
     for (const Step& step : plan.steps) {
         scope.stop.check();
+        give_way();
         const double start = scope.profiler ? scope.profiler->now_us() : 0;
         try {
             run_step(step, *frame, scope);

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import resource
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +299,41 @@ repository.stop()
     count, others, loader, ordinary = done.stdout.split()
     assert (int(others), int(loader), ordinary) == (os.nice(0), _priority.NICENESS, "True"), done.stderr
     assert int(count) > 2 or _core.available_cpus() == 1, "the pool's threads are there"
+
+
+def _switches(gives_way: bool, session: _core.Session, feeds: dict[str, Any]) -> int:
+    """How often a thread that shares its CPU with another is taken off it in 20 ms of its own time."""
+    found = []
+
+    def work() -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        other.start()
+        engine.set_gives_way(gives_way)
+        session.run(feeds)  # its plan is made
+        before, until = resource.getrusage(resource.RUSAGE_THREAD), time.thread_time() + 0.02
+        while time.thread_time() < until:
+            session.run(feeds, None, None, 0, None, 1)
+        after = resource.getrusage(resource.RUSAGE_THREAD)
+        found.append(after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw)
+
+    def compete() -> None:  # inherits the CPU, and takes no lock
+        while not found:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 30_000)
+
+    other = threading.Thread(target=compete)
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    other.join()
+    return int(found[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted on Linux")
+def test_work_beside_others_yields_between_its_steps(tmp_path: Path) -> None:
+    steps = [helper.make_node("Sin", [f"x{i}" if i else "x"], [f"x{i + 1}" if i < 99 else "y"]) for i in range(100)]
+    session = _core.Session(save(steps, [], tmp_path / "m.onnx", [16384], [16384]), _core.SessionOptions())
+    feeds = {"x": np.ones(16384, np.float32)}
+    assert _switches(True, session, feeds) > 3 * _switches(False, session, feeds) + 20
 
 
 def test_memory_is_given_back(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 #include <map>
 #include <type_traits>
 
+#include "base/give_way.h"
 #include "base/half.h"
 #include "ops/shared/rows.h"
 
@@ -243,9 +244,11 @@ ProductF32 prepare_product(PrepareContext& ctx, ProductPlan plan, int b) {
                 auto packed = std::make_shared<Tensor>(
                     Tensor::allocate(DType::f32, {checked_mul(product.pack_size, slot_count)}));
                 for (int64_t s = 0; s < slot_count; ++s)
-                    kernels.pack_b_f32(how, from.as<float>() + product.slot_b[static_cast<size_t>(s)],
-                                       packed->as<float>() + s * product.pack_size, 0,
-                                       (n + kernels.gemm_cols - 1) / kernels.gemm_cols);
+                    for (size_t panel = 0; panel * kernels.gemm_cols < n; ++panel) {
+                        give_way();
+                        kernels.pack_b_f32(how, from.as<float>() + product.slot_b[static_cast<size_t>(s)],
+                                           packed->as<float>() + s * product.pack_size, panel, panel + 1);
+                    }
                 return packed;
             });
     }

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 
+#include "base/give_way.h"
+
 namespace linnet {
 namespace {
 
@@ -63,8 +65,11 @@ ProductS8 prepare_product_s8(PrepareContext& ctx, ProductPlan plan, DType a, int
             std::vector<int8_t> shifted(z(b_size));
             for (int64_t s = 0; s < slot_count; ++s) {
                 shift_to_s8(from, product.slot_b[z(s)], b_size, is_signed, shifted.data());
-                kernels.pack_b_s8(how_packed(plan), shifted.data(), packed->as<int8_t>() + s * pack_size, 0,
-                                  z(panels_of(plan)));
+                for (int64_t p = 0; p < panels_of(plan); ++p) {
+                    give_way();
+                    kernels.pack_b_s8(how_packed(plan), shifted.data(), packed->as<int8_t>() + s * pack_size, z(p),
+                                      z(p + 1));
+                }
             }
             return packed;
         });

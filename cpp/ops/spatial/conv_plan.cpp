@@ -9,6 +9,7 @@
 #include <cstring>
 #include <vector>
 
+#include "base/give_way.h"
 #include "kernels/kernels.h"
 #include "ops/epilogue.h"
 #include "ops/shared/product.h"
@@ -77,9 +78,11 @@ kernels::PackB weight_layout(const ConvPlan& plan, int64_t merged) {
 // ONNX's [n][channels][kernel] to [n][kernel][channels].
 std::vector<float> channels_last_weights(const float* w, int64_t n, int64_t channels, int64_t taps) {
     std::vector<float> out(static_cast<size_t>(n * channels * taps));
-    for (int64_t o = 0; o < n; ++o)
+    for (int64_t o = 0; o < n; ++o) {
+        give_way();
         kernels::kernels().transpose(4, static_cast<size_t>(channels), static_cast<size_t>(taps),
                                      w + o * channels * taps, taps, out.data() + o * channels * taps, channels);
+    }
     return out;
 }
 
@@ -235,8 +238,10 @@ std::shared_ptr<const void> prepare_conv(PrepareContext& ctx) {
                 source = reordered.data();
             }
             const kernels::PackB layout = weight_layout(plan, merged);
-            for (int64_t task = 0; task < plan.groups * plan.panels(); ++task)
+            for (int64_t task = 0; task < plan.groups * plan.panels(); ++task) {
+                give_way();
                 pack_panel(plan, layout, source, out->as<float>(), task);
+            }
             return out;
         });
     } else {

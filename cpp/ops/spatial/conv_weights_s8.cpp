@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/give_way.h"
 #include "ops/spatial/conv_s8.h"
 
 namespace linnet {
@@ -24,6 +25,7 @@ void pack_gemm(const ConvPlanS8& plan, const Tensor& w, std::byte* out) {
     const uint8_t flip = w.dtype == DType::u8 ? 0x80 : 0;  // minus 128
     for (int64_t g = 0; g < plan.groups; ++g) {
         for (int64_t o = 0; o < plan.n; ++o) {
+            give_way();
             const uint8_t* from = w.as<uint8_t>() + (g * plan.n + o) * own;
             uint8_t* to = bytes.data() + o * each;
             if (plan.merged)

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/give_way.h"
 #include "kernels/kernels.h"
 
 namespace linnet {
@@ -127,6 +128,7 @@ void pack_winograd(const WinogradPlan& plan, const float* w, float* out) {
     std::vector<float> taps(static_cast<size_t>(9 * plan.k)), rows(static_cast<size_t>(3 * plan.side() * plan.k)),
         matrices(static_cast<size_t>(plan.matrices() * stride));
     for (int64_t first = 0; first < plan.n; first += columns) {
+        give_way();
         const int64_t count = std::min(columns, plan.n - first);
         for (int64_t c = 0; c < count; ++c) {
             table.transpose(4, static_cast<size_t>(plan.k), 9, w + (first + c) * plan.k * 9, 9, taps.data(), plan.k);
@@ -134,8 +136,10 @@ void pack_winograd(const WinogradPlan& plan, const float* w, float* out) {
             transform(taps.data(), plan.k, rows.data(), matrices.data() + c * plan.k, stride);
         }
         const kernels::PackB layout{1, static_cast<size_t>(plan.k), static_cast<size_t>(count), 0, 1, plan.k};
-        for (int64_t i = 0; i < plan.matrices(); ++i)
+        for (int64_t i = 0; i < plan.matrices(); ++i) {
+            give_way();
             table.pack_b_f32(layout, matrices.data() + i * stride, out + i * plan.matrix + first * plan.k, 0, 1);
+        }
     }
 }
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from linnet import _core
 
+def set_gives_way(gives_way: bool) -> None:
+    """Whether the calling thread, from now on, hands its CPU over between two pieces of work."""
+
 def copy_file(source: str, target: str) -> None:
     """Copies a file's bytes with as little disturbance of other threads as can be. OSError."""
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
+from linnet._core import serve as _core
+
 NICENESS = 10
 """Of the loader's thread: its share of a busy core is a tenth of a serving thread's."""
 _WINDOW = 0.1
@@ -52,9 +54,11 @@ class Quiet:
             if not self._over:
                 self._inside = threading.get_native_id()
                 os.sched_setscheduler(self._inside, os.SCHED_IDLE, os.sched_param(0))
+        _core.set_gives_way(True)
         try:
             yield
         finally:
+            _core.set_gives_way(False)
             with self._lock:
                 self._leave()
 

@@ -58,8 +58,9 @@ class CallCancel : public Cancel {
     py::object subscribe_;
 };
 
-CallOptions call_options(double timeout_s, Cancel* cancel, const std::string& traceparent) {
+CallOptions call_options(double timeout_s, Cancel* cancel, const std::string& traceparent, bool at_once = false) {
     CallOptions options;
+    options.at_once = at_once;
     constexpr double kLongest = 1e9;
     if (timeout_s >= 0 && timeout_s < kLongest)
         options.deadline = serve::Clock::now() + std::chrono::nanoseconds(static_cast<int64_t>(timeout_s * 1e9));
@@ -83,6 +84,16 @@ auto answer(const Fn& fn) {
         response = {};
     }
     return std::make_pair(std::move(bytes), json_size);
+}
+
+// The bytes of answer(fn); None where the request is not run at once and should be.
+template <class Fn>
+py::object answer_or_none(const Fn& fn) {
+    try {
+        return answer(fn).first;
+    } catch (const NotAtOnce&) {
+        return py::none();
+    }
 }
 
 py::dict spent(const Spent& s) {
@@ -245,12 +256,13 @@ void bind_engine(py::module_& m) {
         .def(
             "infer_oip",
             [](Engine& engine, const py::bytes& request, double timeout_s, Cancel* cancel,
-               const std::string& traceparent) {
+               const std::string& traceparent, bool at_once) {
                 const Bytes bytes = view_of(request);
-                const CallOptions options = call_options(timeout_s, cancel, traceparent);
-                return answer([&] { return engine.infer_oip(bytes, options); }).first;
+                const CallOptions options = call_options(timeout_s, cancel, traceparent, at_once);
+                return answer_or_none([&] { return engine.infer_oip(bytes, options); });
             },
-            py::arg("request"), py::arg("timeout_s") = -1.0, py::arg("cancel") = nullptr, py::arg("traceparent") = "")
+            py::arg("request"), py::arg("timeout_s") = -1.0, py::arg("cancel") = nullptr, py::arg("traceparent") = "",
+            py::arg("at_once") = false)
         .def(
             "infer_oip_stream",
             [](Engine& engine, const py::bytes& request, double timeout_s, Cancel* cancel,
@@ -264,12 +276,13 @@ void bind_engine(py::module_& m) {
         .def(
             "predict_tensorflow",
             [](Engine& engine, const py::bytes& request, double timeout_s, Cancel* cancel,
-               const std::string& traceparent) {
+               const std::string& traceparent, bool at_once) {
                 const Bytes bytes = view_of(request);
-                const CallOptions options = call_options(timeout_s, cancel, traceparent);
-                return answer([&] { return engine.predict_tensorflow(bytes, options); }).first;
+                const CallOptions options = call_options(timeout_s, cancel, traceparent, at_once);
+                return answer_or_none([&] { return engine.predict_tensorflow(bytes, options); });
             },
-            py::arg("request"), py::arg("timeout_s") = -1.0, py::arg("cancel") = nullptr, py::arg("traceparent") = "")
+            py::arg("request"), py::arg("timeout_s") = -1.0, py::arg("cancel") = nullptr, py::arg("traceparent") = "",
+            py::arg("at_once") = false)
         .def(
             "infer_rest_v2",
             [](Engine& engine, const py::bytes& body, int64_t json_size, const std::string& model,

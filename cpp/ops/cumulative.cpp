@@ -34,6 +34,7 @@ constexpr int64_t kColumns = 64, kRows = 8;
 template <class T>
 void scan(const Walk& walk, int64_t width, const T* x, T* y) {
     using Acc = std::conditional_t<std::is_floating_point_v<T>, double, T>;
+    using Product = decltype(Acc{} + 0u);  // of 16 bits, it would be an int's, and overflow
     const int64_t apart = walk.apart;
     Acc total[kColumns], next[kColumns];
     std::fill_n(total, width, walk.product ? Acc{1} : Acc{0});
@@ -42,7 +43,7 @@ void scan(const Walk& walk, int64_t width, const T* x, T* y) {
         if (walk.exclusive)
             for (int64_t c = 0; c < width; ++c) y[c * apart] = static_cast<T>(total[c]);
         if (walk.product)
-            for (int64_t c = 0; c < width; ++c) total[c] = static_cast<Acc>(total[c] * next[c]);
+            for (int64_t c = 0; c < width; ++c) total[c] = static_cast<Acc>(Product{total[c]} * next[c]);
         else
             for (int64_t c = 0; c < width; ++c) total[c] = static_cast<Acc>(total[c] + next[c]);
         if (!walk.exclusive)

@@ -69,6 +69,10 @@ void Scheduler::run(Job& job) {
     admit(job);
     enqueue(job);
     dispatch(&job);
+    if (job.state_ == Job::State::waiting && job.at_once) {  // others have what it would run on
+        remove(job);
+        throw NotAtOnce{};
+    }
     if (job.state_ == Job::State::waiting && job.cancel) {
         lock.unlock();
         attached.cancel = job.cancel;
@@ -91,6 +95,11 @@ void Scheduler::admit(Job& job) {
     const Served& served = *job.served;
     const Queue& queue = served.queue;
     const Limits& limits = served.limits;
+    if (job.at_once) {
+        const double expected = queue.row_ns * static_cast<double>(job.rows);
+        const bool idle = free_ > 0 && queue.requests == 0 && queue.running == 0 && limits.queue_delay.count() == 0;
+        if (!idle || expected <= 0 || expected > static_cast<double>(nanoseconds(kShort).count())) throw NotAtOnce{};
+    }
     if (job.cancel && job.cancel->is_set()) refuse(Code::cancelled, "the call was cancelled");
     if (queue.requests >= limits.max_queue_requests || queue.bytes + job.bytes > limits.max_queue_bytes)
         refuse(Code::unavailable, "the queue of model '", served.name, "' is full: ", queue.requests, " requests with ",

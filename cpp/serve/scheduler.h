@@ -47,6 +47,7 @@ struct Job {
     bool alone = false;          // never put together with others
     size_t bytes = 0;            // held by the request
     uint32_t priority = 0;       // 0: the default
+    bool at_once = false;        // or not at all
     Clock::time_point arrival, deadline = Clock::time_point::max();
     Cancel* cancel = nullptr;
     // Got:
@@ -66,11 +67,15 @@ struct Job {
     std::condition_variable wake_;
 };
 
+// Thrown instead of running a job that should be run at once: it would wait, or take longer than kShort.
+struct NotAtOnce {};
+constexpr std::chrono::microseconds kShort{100};
+
 class Scheduler {
   public:
     explicit Scheduler(int cpus);
     // Runs the job, alone or with others; returns when its outputs are there. Throws Failure: unavailable (the queue is
-    // full), deadline_exceeded, cancelled, or what is wrong with its inputs.
+    // full), deadline_exceeded, cancelled, or what is wrong with its inputs; or NotAtOnce.
     void run(Job& job);
     // Versions that nobody asks for any more are let go.
     void forget_idle();

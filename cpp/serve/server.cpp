@@ -153,6 +153,7 @@ void Engine::answer(Call& call, Response& response) {
     constexpr std::chrono::microseconds kLongest = std::chrono::hours(24 * 365);
     if (timeout.count() > 0) job.deadline = std::min(job.deadline, call.start + std::min(timeout, kLongest));
     job.cancel = call.options.cancel;
+    job.at_once = call.options.at_once;
     job.arrival = Clock::now();
     call.decoded = job.arrival - call.start;
     scheduler_.run(job);
@@ -194,6 +195,8 @@ Response Engine::handle(Protocol protocol, Bytes bytes, const CallOptions& optio
         const auto before = Clock::now();
         encode(call.request, response);
         call.encoded = Clock::now() - before;
+    } catch (const NotAtOnce&) {
+        throw;
     } catch (...) {
         failure = failure_of(std::current_exception());
     }

@@ -17,6 +17,7 @@ struct CallOptions {
     Clock::time_point deadline = Clock::time_point::max();
     Cancel* cancel = nullptr;
     std::string_view traceparent;  // W3C trace context, for the journal
+    bool at_once = false;          // or NotAtOnce is thrown, and nothing is counted
 };
 
 // What a REST call's address says.

@@ -227,3 +227,12 @@ def test_lengths_of_a_batch_beyond_any(batch: int, count: int) -> None:
         "m": np.ones(count, np.int32),
     }
     is_error(loaded([node], kinds, feeds), "a mask of one axis must hold a length per batch")
+
+
+def test_products_of_16_bits_wrap_around() -> None:
+    """Two of them do not fit an int."""
+    node = helper.make_node("CumProd", ["x", "axis"], ["y"], "bad")
+    x = np.full(3, 65534, np.uint16)
+    kinds = {"x": (TensorProto.UINT16, [3]), "axis": (I64, [])}
+    got = loaded([node], kinds, {"x": x, "axis": np.int64(0)}, opset=26)
+    np.testing.assert_array_equal(got, np.array([65534, 4, 65528], np.uint16))

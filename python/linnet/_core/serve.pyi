@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from linnet import _core
 
@@ -97,9 +97,15 @@ class Engine:
         """Replaces a model's versions as a whole; without any it is known and not ready."""
 
     def remove_model(self, name: str) -> None: ...
+    @overload
     def infer_oip(
         self, request: bytes, timeout_s: float = -1.0, cancel: Cancel | None = None, traceparent: str = ""
     ) -> bytes: ...
+    @overload
+    def infer_oip(
+        self, request: bytes, timeout_s: float, cancel: None, traceparent: str, at_once: Literal[True]
+    ) -> bytes | None:
+        """None: it would have to wait, or take more than 0.1 ms; nothing is counted then."""
     def infer_oip_stream(
         self,
         request: bytes,
@@ -108,9 +114,15 @@ class Engine:
         traceparent: str = "",
         raise_errors: bool = False,
     ) -> bytes: ...
+    @overload
     def predict_tensorflow(
         self, request: bytes, timeout_s: float = -1.0, cancel: Cancel | None = None, traceparent: str = ""
     ) -> bytes: ...
+    @overload
+    def predict_tensorflow(
+        self, request: bytes, timeout_s: float, cancel: None, traceparent: str, at_once: Literal[True]
+    ) -> bytes | None:
+        """None: it would have to wait, or take more than 0.1 ms; nothing is counted then."""
     def infer_rest_v2(
         self,
         body: bytes,

@@ -1,12 +1,13 @@
 """The gRPC transport: takes bytes from grpcio and hands them on; knows no message.
 
-Every method is a row of a table from path to handler. Inference runs in the thread that grpcio gives the call, without
-the interpreter's lock.
+Every method is a row of a table from path to handler. Inference runs without the interpreter's lock: in a thread of its
+call's own, or, if no other call is under way and it takes next to no time, in the thread that receives all requests.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,17 @@ import grpc
 from linnet._core import serve as _core
 from linnet._errors import ServeError
 from linnet.serve import _compression
-from linnet.serve._threads import CallThreads
+from linnet.serve._threads import CallThreads, can_answer_at_once
 
 _OIP = "/inference.GRPCInferenceService/"
 _TENSORFLOW = "/tensorflow.serving.PredictionService/"
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
+_SMALL = 64 << 10
+"""Bytes of a request that may be looked at, and answered, by the thread that receives them all."""
+
+Handler = Callable[[bytes, grpc.ServicerContext], bytes]
 Unary = Callable[[bytes], bytes]
 Stream = Callable[[Iterator[bytes], Any], Iterable[bytes]]
 
@@ -42,11 +47,19 @@ def _fail(context: grpc.ServicerContext, error: ServeError) -> None:
     context.abort(code, str(error))
 
 
-def _metadata(context: grpc.ServicerContext, name: str) -> str:
-    for key, value in context.invocation_metadata():
+def _metadata(metadata: Iterable[tuple[str, str | bytes]], name: str) -> str:
+    for key, value in metadata:
         if key == name:
             return value if isinstance(value, str) else value.decode("latin-1")
     return ""
+
+
+def _failing(error: ServeError) -> Handler:
+    def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
+        _fail(context, error)
+        raise error
+
+    return handle
 
 
 class GrpcTransport:
@@ -128,19 +141,32 @@ class GrpcTransport:
         ended.wait()
         self._pool.shutdown(wait=False)
 
-    def _inference(self, run: Callable[..., bytes]) -> grpc.RpcMethodHandler:
+    def _inference(self, run: Callable[..., Any]) -> grpc.RpcMethodHandler:
         traced, limit, plain = self._traced, self._limit, _compression.plain
 
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
             cancel = _core.Cancel(context.add_callback)
             left = context.time_remaining()
             try:
-                trace = _metadata(context, "traceparent") if traced else ""
+                trace = _metadata(context.invocation_metadata(), "traceparent") if traced else ""
                 return run(plain(request, limit), -1.0 if left is None else left, cancel, trace)
             except ServeError as error:
                 _fail(context, error)
                 raise
 
+        def try_at_once(
+            request: bytes, deadline: float | None, metadata: Iterable[tuple[str, str | bytes]]
+        ) -> Handler | bytes | None:
+            if len(request) > _SMALL:
+                return None
+            left = -1.0 if deadline is None else max(0.0, deadline - time.time())
+            try:
+                trace = _metadata(metadata, "traceparent") if traced else ""
+                return run(plain(request, limit), left, None, trace, True)
+            except ServeError as error:
+                return _failing(error)
+
+        can_answer_at_once(handle, try_at_once)
         return grpc.unary_unary_rpc_method_handler(handle)
 
     def _stream_infer(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -149,8 +175,9 @@ class GrpcTransport:
         cancel = _core.Cancel()
         if not context.add_callback(cancel):
             return
-        as_status = _metadata(context, "triton_grpc_error") == "true"
-        trace = _metadata(context, "traceparent") if self._traced else ""
+        metadata = context.invocation_metadata()
+        as_status = _metadata(metadata, "triton_grpc_error") == "true"
+        trace = _metadata(metadata, "traceparent") if self._traced else ""
         for request in self._until_stop(requests, context):
             left = context.time_remaining()
             try:

@@ -429,3 +429,18 @@ def test_a_flooded_model_leaves_another_its_share(tmp_path: Path) -> None:
     assert sum(heavies) > 0 and light_count > 100
     # It does not wait for the other's runs.
     assert queue["ns"] / queue["count"] < 0.25 * run["ns"] / run["count"]
+
+
+def test_what_should_run_at_once_does_not_wait(tmp_path: Path) -> None:
+    engine = _core.serve.Engine(1)
+    served = make(models.square(tmp_path / "square.onnx"), "square", max_batch=8)
+    engine.set_model("square", [served])
+    request = _request("square", {"x": np.ones((1, 1, 1), np.float32)}, (), "", 0, "")
+    for _ in range(1000):  # until it is known to be short
+        engine.infer_oip(request)
+        if engine.infer_oip(request, -1.0, None, "", True) is not None:
+            break
+    with Busy(engine, tmp_path):
+        assert engine.infer_oip(request, -1.0, None, "", True) is None
+        assert served.statistics()["queued"] == 0
+    assert engine.infer_oip(request, -1.0, None, "", True) is not None

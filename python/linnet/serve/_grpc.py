@@ -149,7 +149,8 @@ class GrpcTransport:
             left = context.time_remaining()
             try:
                 trace = _metadata(context.invocation_metadata(), "traceparent") if traced else ""
-                return run(plain(request, limit), -1.0 if left is None else left, cancel, trace)
+                answer: bytes = run(plain(request, limit), -1.0 if left is None else left, cancel, trace)
+                return answer
             except ServeError as error:
                 _fail(context, error)
                 raise
@@ -162,7 +163,8 @@ class GrpcTransport:
             left = -1.0 if deadline is None else max(0.0, deadline - time.time())
             try:
                 trace = _metadata(metadata, "traceparent") if traced else ""
-                return run(plain(request, limit), left, None, trace, True)
+                answer: bytes | None = run(plain(request, limit), left, None, trace, True)
+                return answer
             except ServeError as error:
                 return _failing(error)
 

@@ -113,7 +113,12 @@ class CallThreads(futures.Executor):
     def submit(self, fn: Callable[..., object], /, *args: Any, **kwargs: Any) -> Any:
         grpc = self._grpc
         # Of the calls that `respond` answers, those whose request is one message.
-        if grpc is not None and len(args) == 7 and args[0] is grpc.respond and getattr(args[4], "__name__", "") == "unary_request":
+        if (
+            grpc is not None
+            and len(args) == 7
+            and args[0] is grpc.respond
+            and getattr(args[4], "__name__", "") == "unary_request"
+        ):
             received = self._receive(grpc, fn, *args)
             if received is not None:
                 return received

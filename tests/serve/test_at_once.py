@@ -15,9 +15,10 @@ import pytest
 
 import serving_models as models
 from linnet import _core
-from linnet.serve import ServeError, _threads
+from linnet.serve import ServeError, _receiver
 from linnet.serve._client import _request
 from linnet.serve._grpc import GrpcTransport, Methods
+from linnet.serve._threads import CallThreads
 from repository_models import until
 
 Answer = Callable[..., Any]
@@ -26,30 +27,35 @@ Answer = Callable[..., Any]
 class Calls:
     """A server of one method, whose two ways of answering are set by the test; and who was asked, in which thread."""
 
-    def __init__(self, early: bool) -> None:
+    def __init__(self) -> None:
         self.at_once: Answer = lambda request, deadline, metadata: None
         self.handler: Answer = lambda request, context: b"handled " + request
         self.threads: list[tuple[str, str]] = []
-        self.pool = _threads.CallThreads(8, early)
+        self.pool = CallThreads(8)
 
         def handle(request: bytes, context: grpc.ServicerContext) -> Any:
             self.threads.append(("handler", threading.current_thread().name))
             return self.handler(request, context)
 
-        def try_at_once(request: bytes, deadline: float | None, metadata: Any) -> Any:
+        def at_once(request: bytes, deadline: float | None, metadata: Any) -> Any:
             self.threads.append(("at once", threading.current_thread().name))
             return self.at_once(request, deadline, metadata)
 
-        _threads.can_answer_at_once(handle, try_at_once)
-        service = SimpleNamespace(service=lambda _: grpc.unary_unary_rpc_method_handler(handle))
-        self.server = grpc.server(self.pool, handlers=(service,))
+        def service(details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            return grpc.unary_unary_rpc_method_handler(handle) if details.method in ("/a/b", "/a/other") else None
+
+        self.server = grpc.server(self.pool, handlers=(SimpleNamespace(service=service),), maximum_concurrent_rpcs=600)
         port = self.server.add_insecure_port("127.0.0.1:0")
-        self.server.start()
+        self.receiver = _receiver.Receiver(self.server, {"/a/b": _receiver.Method(handle, at_once)}, self.pool)
+        self.receiver.start()
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         self.call = self.channel.unary_unary("/a/b")
 
     def open(self) -> int:
-        return self.pool._open
+        return int(self.server._state.active_rpc_count)
+
+    def kept(self) -> int:
+        return len(self.server._state.rpc_states)
 
     def stop(self) -> None:
         self.channel.close()
@@ -58,29 +64,32 @@ class Calls:
 
 
 @pytest.fixture(params=[True, False], ids=["received here", "received by grpcio"])
-def calls(request: pytest.FixtureRequest) -> Iterator[Calls]:
-    calls = Calls(request.param)
+def calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
+    if not request.param:
+        monkeypatch.setattr(_receiver, "_parts_of_grpcio", lambda server: None)
+    calls = Calls()
     yield calls
     calls.stop()
 
 
 @pytest.fixture
 def early() -> Iterator[Calls]:
-    calls = Calls(True)
+    calls = Calls()
     yield calls
     calls.stop()
 
 
-def test_the_installed_grpcio_is_known_inside() -> None:
-    assert _threads._parts_of_grpcio() is not None
+def test_the_installed_grpcio_is_known_inside(early: Calls) -> None:
+    assert _receiver._parts_of_grpcio(early.server) is not None
+    names = {thread.name for thread in threading.enumerate()}
+    assert "linnet-receiver" in names
 
 
-def test_an_unknown_grpcio_receives_requests_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grpc._server._receive_message", lambda other, parameters: None)
-    assert _threads._parts_of_grpcio() is None
-    calls = Calls(True)
-    assert calls.pool._grpc is None
-    calls.stop()
+@pytest.mark.parametrize("name", ["_receive_close_on_server", "_RPCState"])
+def test_an_unknown_grpcio_receives_calls_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"grpc._server.{name}", lambda other, parameters: None)
+    server = grpc.server(CallThreads(1))
+    assert _receiver._parts_of_grpcio(server) is None
 
 
 def test_an_answer_at_once(early: Calls) -> None:
@@ -94,13 +103,47 @@ def test_an_answer_at_once(early: Calls) -> None:
     assert early.call(b"x", timeout=60, metadata=[("k", "v")]) == b"1 v"
     assert [kind for kind, _ in early.threads] == ["at once"]
     assert not early.threads[0][1].startswith("linnet-call")
-    assert early.open() == 0
+    until(lambda: early.open() == early.kept() == 0)
 
 
 def test_a_mistake_at_once_is_handled(early: Calls, caplog: pytest.LogCaptureFixture) -> None:
     early.at_once = lambda *_: 1 // 0
     assert early.call(b"x", timeout=60) == b"handled x"
     assert "could not be tried" in caplog.text
+
+
+def test_a_server_that_nobody_has_ends() -> None:
+    calls = Calls()
+    state, channel, calls.server = calls.server._state, calls.channel, None
+    assert calls.call(b"x", timeout=60) == b"handled x"
+    until(lambda: state.stage.name == "STOPPED")
+    channel.close()
+
+
+def test_other_methods_are_grpcios(early: Calls) -> None:
+    assert early.channel.unary_unary("/a/other")(b"x", timeout=60) == b"handled x"
+    assert [kind for kind, _ in early.threads] == ["handler"]
+    with pytest.raises(grpc.RpcError) as caught:
+        early.channel.unary_unary("/a/none")(b"x", timeout=60)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_too_many_calls_at_a_time(calls: Calls) -> None:
+    gate = threading.Event()
+
+    def held(request: bytes, context: grpc.ServicerContext) -> bytes:
+        gate.wait(30)
+        return b"held"
+
+    calls.handler = held
+    futures = [calls.call.future(b"x", timeout=60) for _ in range(600)]
+    until(lambda: calls.open() == 600)
+    with pytest.raises(grpc.RpcError) as caught:
+        calls.call(b"x", timeout=60)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    gate.set()
+    assert {future.result() for future in futures} == {b"held"}
+    until(lambda: calls.open() == calls.kept() == 0)
 
 
 def test_what_takes_longer_gets_a_thread(early: Calls) -> None:
@@ -137,7 +180,7 @@ def test_beside_another_call_none_is_tried(early: Calls) -> None:
     assert early.call(b"x", timeout=60) == b"second"
     gate.set()
     assert first.result() == b"held"
-    until(lambda: early.open() == 0)
+    until(lambda: early.open() == early.kept() == 0)
     assert early.call(b"x", timeout=60) == b"at once"
 
 
@@ -146,7 +189,7 @@ def test_hundreds_of_calls_at_a_time(calls: Calls) -> None:
     futures = [calls.call.future(bytes([i % 256]), timeout=60) for i in range(500)]
     for i, future in enumerate(futures):
         assert future.result()[-1:] == bytes([i % 256])
-    until(lambda: calls.open() == 0)
+    until(lambda: calls.open() == calls.kept() == 0)
 
 
 def test_a_call_that_ends_without_a_request(calls: Calls) -> None:
@@ -155,7 +198,7 @@ def test_a_call_that_ends_without_a_request(calls: Calls) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert caught.value.details().endswith("requires exactly one request message.")
     assert calls.threads == []
-    until(lambda: calls.open() == 0)
+    until(lambda: calls.open() == calls.kept() == 0)
     assert calls.call(b"x", timeout=60) == b"handled x"
 
 
@@ -169,7 +212,7 @@ def test_a_call_that_is_cancelled_before_its_request(calls: Calls) -> None:
     call = calls.channel.stream_unary("/a/b").future(requests())
     until(lambda: calls.open() == 1)
     call.cancel()
-    until(lambda: calls.open() == 0)
+    until(lambda: calls.open() == calls.kept() == 0)
     ended.set()
     assert calls.call(b"x", timeout=60) == b"handled x"
 
@@ -187,7 +230,7 @@ def test_a_call_that_is_cancelled_while_it_is_answered(calls: Calls) -> None:
     assert inside.wait(30)
     call.cancel()
     gate.set()
-    until(lambda: calls.open() == 0)
+    until(lambda: calls.open() == calls.kept() == 0)
 
 
 def test_stopping_waits_for_what_is_handled(calls: Calls) -> None:
@@ -261,7 +304,7 @@ def test_the_transport_answers_as_the_engine_does(
     engine: _core.serve.Engine, early: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not early:
-        monkeypatch.setattr(_threads, "_parts_of_grpcio", lambda: None)
+        monkeypatch.setattr(_receiver, "_parts_of_grpcio", lambda server: None)
     transport = GrpcTransport(engine, Methods({}, {}))
     port = transport.listen("127.0.0.1:0")
     transport.start()

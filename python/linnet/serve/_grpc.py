@@ -17,7 +17,8 @@ import grpc
 from linnet._core import serve as _core
 from linnet._errors import ServeError
 from linnet.serve import _compression
-from linnet.serve._threads import CallThreads, can_answer_at_once
+from linnet.serve._receiver import Handler, Method, Receiver
+from linnet.serve._threads import CallThreads
 
 _OIP = "/inference.GRPCInferenceService/"
 _TENSORFLOW = "/tensorflow.serving.PredictionService/"
@@ -25,9 +26,8 @@ _TENSORFLOW = "/tensorflow.serving.PredictionService/"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _SMALL = 64 << 10
-"""Bytes of a request that may be looked at, and answered, by the thread that receives them all."""
+"""Bytes of a request that the thread which receives all of them may answer."""
 
-Handler = Callable[[bytes, grpc.ServicerContext], bytes]
 Unary = Callable[[bytes], bytes]
 Stream = Callable[[Iterator[bytes], Any], Iterable[bytes]]
 
@@ -47,19 +47,19 @@ def _fail(context: grpc.ServicerContext, error: ServeError) -> None:
     context.abort(code, str(error))
 
 
-def _metadata(metadata: Iterable[tuple[str, str | bytes]], name: str) -> str:
-    for key, value in metadata:
-        if key == name:
-            return value if isinstance(value, str) else value.decode("latin-1")
-    return ""
-
-
 def _failing(error: ServeError) -> Handler:
     def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
         _fail(context, error)
         raise error
 
     return handle
+
+
+def _metadata(metadata: Iterable[tuple[str, str | bytes]], name: str) -> str:
+    for key, value in metadata:
+        if key == name:
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return ""
 
 
 class GrpcTransport:
@@ -92,10 +92,13 @@ class GrpcTransport:
         self._idle_lock = threading.Lock()
         self._stopping = False
         table: dict[str, grpc.RpcMethodHandler] = {}
+        inferences: dict[str, Method] = {}
         if inference:
-            table[_OIP + "ModelInfer"] = self._inference(engine.infer_oip)
+            inferences[_OIP + "ModelInfer"] = self._inference(engine.infer_oip)
+            inferences[_TENSORFLOW + "Predict"] = self._inference(engine.predict_tensorflow)
             table[_OIP + "ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream_infer)
-            table[_TENSORFLOW + "Predict"] = self._inference(engine.predict_tensorflow)
+        for path, method in inferences.items():
+            table[path] = grpc.unary_unary_rpc_method_handler(method.handler)
         for path, function in methods.unary.items():
             table[path] = grpc.unary_unary_rpc_method_handler(_control(function, max_message_bytes))
         for path, stream in methods.streams.items():
@@ -118,6 +121,8 @@ class GrpcTransport:
             ),
         )
 
+        self._receiver = Receiver(self._server, inferences, self._pool)
+
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Binds ``host:port`` (port 0: a free one) or ``unix:/path``. Gives the port. OSError when it is taken."""
         try:
@@ -128,7 +133,7 @@ class GrpcTransport:
             raise OSError(f"cannot listen on {address}: is it in use?") from error
 
     def start(self) -> None:
-        self._server.start()
+        self._receiver.start()
 
     def stop(self, grace_s: float) -> None:
         """Takes no new calls, waits at most ``grace_s`` seconds for those under way, and ends. A stream ends when what
@@ -141,7 +146,7 @@ class GrpcTransport:
         ended.wait()
         self._pool.shutdown(wait=False)
 
-    def _inference(self, run: Callable[..., Any]) -> grpc.RpcMethodHandler:
+    def _inference(self, run: Callable[..., Any]) -> Method:
         traced, limit, plain = self._traced, self._limit, _compression.plain
 
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -155,7 +160,7 @@ class GrpcTransport:
                 _fail(context, error)
                 raise
 
-        def try_at_once(
+        def at_once(
             request: bytes, deadline: float | None, metadata: Iterable[tuple[str, str | bytes]]
         ) -> Handler | bytes | None:
             if len(request) > _SMALL:
@@ -168,8 +173,7 @@ class GrpcTransport:
             except ServeError as error:
                 return _failing(error)
 
-        can_answer_at_once(handle, try_at_once)
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return Method(handle, at_once)
 
     def _stream_infer(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """Answers in the order of the requests. An error is a message of the stream, and the stream goes on, unless the

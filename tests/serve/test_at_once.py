@@ -146,6 +146,22 @@ def test_too_many_calls_at_a_time(calls: Calls) -> None:
     until(lambda: calls.open() == calls.kept() == 0)
 
 
+def test_calls_without_a_request_take_no_thread(early: Calls) -> None:
+    ended = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        ended.wait(30)
+        yield b"late"
+
+    call = early.channel.stream_unary("/a/b")
+    waiting = [call.future(requests()) for _ in range(20)]
+    until(lambda: early.kept() == 20)
+    assert early.call(b"x", timeout=60) == b"handled x"
+    assert len(early.pool._threads) == 1
+    ended.set()
+    assert {future.result() for future in waiting} == {b"handled late"}
+
+
 def test_what_takes_longer_gets_a_thread(early: Calls) -> None:
     assert early.call(b"x", timeout=60) == b"handled x"
     (first, receiver), (second, handler) = early.threads
@@ -210,7 +226,7 @@ def test_a_call_that_is_cancelled_before_its_request(calls: Calls) -> None:
         yield b"late"
 
     call = calls.channel.stream_unary("/a/b").future(requests())
-    until(lambda: calls.open() == 1)
+    until(lambda: calls.kept() == 1)
     call.cancel()
     until(lambda: calls.open() == calls.kept() == 0)
     ended.set()

@@ -26,6 +26,9 @@ import grpc
 
 log = logging.getLogger("linnet.serve")
 
+_MOST = 4096
+"""Calls under way, with those whose request has not come yet; they take no thread. Further ones are left to grpcio."""
+
 Handler = Callable[[bytes, grpc.ServicerContext], bytes]
 AtOnce = Callable[[bytes, "float | None", Any], "Handler | bytes | None"]
 
@@ -103,21 +106,19 @@ class Receiver:
             event = tag = None
 
     def _take(self, parts: SimpleNamespace, state: Any, event: Any) -> bool:
-        """Begins a call of one of the methods; False for other events, and for calls that have to be refused."""
+        """Begins a call of one of the methods; False for other events, and when no more calls are taken."""
         if event.tag is not parts.request_tag or not event.success:
             return False
         method = self._methods.get(event.call_details.method)
         if method is None:
             return False
         with state.lock:
-            most = state.maximum_concurrent_rpcs
-            if state.stage is not parts.STARTED or (most is not None and state.active_rpc_count >= most):
+            if state.stage is not parts.STARTED or self._under_way >= _MOST:
                 return False
             state.due.remove(event.tag)
             call = _Call(event, method)
             event.call.start_server_batch((parts.ReceiveMessage(0),), call)
             state.rpc_states.add(call)
-            state.active_rpc_count += 1
             self._under_way += 1
             parts.request_call(state)
         return True
@@ -127,7 +128,7 @@ class Receiver:
         if call.answered:
             with state.lock:
                 state.rpc_states.remove(call)
-                self._end(state)
+                self._under_way -= 1
                 return not parts.stop_serving(state)
         request = event.batch_operations[0].message()
         if request is None:  # the client has ended the call, or cancelled it
@@ -158,7 +159,14 @@ class Receiver:
         call.event.call.start_server_batch(operations, call)
 
     def _hand_over(self, parts: SimpleNamespace, state: Any, call: _Call, request: bytes, handler: Handler) -> None:
-        """From here on it is one of grpcio's own calls, whose request has been received."""
+        """From here on it is one of grpcio's own calls, whose request has been received; or there are too many."""
+        with state.lock:
+            most = state.maximum_concurrent_rpcs
+            refused = most is not None and state.active_rpc_count >= most
+            state.active_rpc_count += not refused
+        if refused:
+            self._answer(parts, call, None, parts.resource_exhausted, b"Concurrent RPC limit exceeded!")
+            return
         own = parts.CallState()
         with own.condition:
             call.event.call.start_server_batch((parts.ReceiveClose(0),), parts.receive_close(own))
@@ -169,15 +177,12 @@ class Receiver:
 
         def ended(_: object) -> None:
             with state.lock:
-                self._end(state)
+                state.active_rpc_count -= 1
+                self._under_way -= 1
 
         run = own.context.run
         given = self._pool.submit(run, parts.respond, call.event, own, handler, lambda: request, None, None)
         given.add_done_callback(ended)
-
-    def _end(self, state: Any) -> None:
-        state.active_rpc_count -= 1
-        self._under_way -= 1
 
 
 def _parts_of_grpcio(server: grpc.Server) -> SimpleNamespace | None:
@@ -206,6 +211,7 @@ def _parts_of_grpcio(server: grpc.Server) -> SimpleNamespace | None:
             SendStatus=cygrpc.SendStatusFromServerOperation,
             ok=cygrpc.StatusCode.ok,
             unimplemented=cygrpc.StatusCode.unimplemented,
+            resource_exhausted=cygrpc.StatusCode.resource_exhausted,
         )
         expected = {
             parts.process: "state event",

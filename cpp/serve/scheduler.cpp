@@ -193,11 +193,11 @@ int Scheduler::threads_for(const Served& served, int64_t rows, Clock::time_point
     return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(most, fair)));
 }
 
-// Whether a run of so many rows that begins now would end after the request's deadline.
+// Whether a run of so many rows that begins now might end after the request's deadline.
 bool Scheduler::too_late(const Job& job, int64_t rows, Clock::time_point now) const {
     if (job.deadline == Clock::time_point::max()) return false;
     if (job.tried_) return now >= job.deadline;
-    const double run = job.served->queue.row_ns * static_cast<double>(rows);
+    const double run = kMargin * job.served->queue.row_ns * static_cast<double>(rows);
     return now + nanoseconds(static_cast<int64_t>(run)) > job.deadline;
 }
 

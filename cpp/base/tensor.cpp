@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/give_way.h"
 #include "base/half.h"
+#include "base/kept_blocks.h"
 #include "base/limits.h"
 #include "base/memory.h"
 
@@ -92,8 +93,8 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     const int64_t bytes = checked_add(checked_mul(count, static_cast<int64_t>(dtype_size(dtype))), 127) & ~int64_t{63};
     const bool large = bytes >= kHugePage;
     const Counted counted(bytes + kBookkeeping);
-    void* memory = nullptr;
-    if (posix_memalign(&memory, large ? kHugePage : 64, static_cast<size_t>(bytes)) != 0) {
+    void* memory = take_kept_block(static_cast<size_t>(bytes));
+    if (!memory && posix_memalign(&memory, large ? kHugePage : 64, static_cast<size_t>(bytes)) != 0) {
         counted.give();
         fail(ErrorKind::invalid_argument, "no memory for a tensor of ", bytes, " bytes (", shape_text(shape), " ",
              dtype_name(dtype), ")");
@@ -101,8 +102,8 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     // Whole huge pages only: what is left over would take another one.
     if (large) madvise(memory, static_cast<size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);
     t.data = memory;
-    t.owner = std::shared_ptr<const void>(memory, [counted](const void* p) {
-        std::free(const_cast<void*>(p));
+    t.owner = std::shared_ptr<const void>(memory, [counted, bytes](const void* p) {
+        keep_block(const_cast<void*>(p), static_cast<size_t>(bytes));
         counted.give();
         give_way();
     });

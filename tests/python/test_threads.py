@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 import linnet
 import small_models
@@ -225,3 +227,32 @@ def test_asynchronous_runs() -> None:
     for i, wanted in enumerate(expected):
         np.testing.assert_array_equal(found[i][0][0], wanted)
     assert found[-1][0] == [] and "rank" in found[-1][1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_threads_that_end_leave_nothing() -> None:
+    """Each keeps the memory of small tensors for its next ones, half a megabyte at most."""
+    session = linnet.InferenceSession(
+        small_models.model(_chain(60), {"x": (1, ["n"])}, {"y": (1, ["m"])}, {"axes": np.array([0])})
+    )
+
+    def work() -> None:
+        results = [session.run(None, {"x": np.ones(n, np.float32)})[0] for n in range(16, 1000, 16)]
+        assert [len(result) for result in results] == list(range(16, 1000, 16))
+
+    sizes = []
+    for i in range(300):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        if i in (99, 299):
+            with open("/proc/self/statm") as file:
+                sizes.append(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    assert sizes[1] - sizes[0] < 16 << 20
+
+
+def _chain(length: int) -> list[Any]:
+    """Sizes that are known only when it runs: every tensor of the chain has memory of its own."""
+    nodes = [helper.make_node("NonZero", ["x"], ["v0"]), helper.make_node("Cast", ["v0"], ["w0"], to=1)]
+    nodes += [helper.make_node("Sin", [f"w{i}"], [f"w{i + 1}"]) for i in range(length)]
+    return [*nodes, helper.make_node("Squeeze", [f"w{length}", "axes"], ["y"])]

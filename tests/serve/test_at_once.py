@@ -63,6 +63,18 @@ class Calls:
         self.pool.shutdown()
 
 
+class Held:
+    """A handler that says that it runs, and ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.inside, self.gate = threading.Event(), threading.Event()
+
+    def __call__(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self.inside.set()
+        self.gate.wait(30)
+        return b"held"
+
+
 @pytest.fixture(params=[True, False], ids=["received here", "received by grpcio"])
 def calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     if not request.param:
@@ -129,19 +141,13 @@ def test_other_methods_are_grpcios(early: Calls) -> None:
 
 
 def test_too_many_calls_at_a_time(calls: Calls) -> None:
-    gate = threading.Event()
-
-    def held(request: bytes, context: grpc.ServicerContext) -> bytes:
-        gate.wait(30)
-        return b"held"
-
-    calls.handler = held
+    calls.handler = held = Held()
     futures = [calls.call.future(b"x", timeout=60) for _ in range(600)]
     until(lambda: calls.open() == 600)
     with pytest.raises(grpc.RpcError) as caught:
         calls.call(b"x", timeout=60)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    gate.set()
+    held.gate.set()
     assert {future.result() for future in futures} == {b"held"}
     until(lambda: calls.open() == calls.kept() == 0)
 
@@ -182,19 +188,13 @@ def test_a_failure_at_once(early: Calls) -> None:
 
 
 def test_beside_another_call_none_is_tried(early: Calls) -> None:
-    gate = threading.Event()
-
-    def held(request: bytes, context: grpc.ServicerContext) -> bytes:
-        gate.wait(30)
-        return b"held"
-
-    early.handler = held
+    early.handler = held = Held()
     first = early.call.future(b"x", timeout=60)
-    until(lambda: len(early.threads) == 2)
+    assert held.inside.wait(30)
     early.handler = lambda request, context: b"second"
     early.at_once = lambda *_: b"at once"
     assert early.call(b"x", timeout=60) == b"second"
-    gate.set()
+    held.gate.set()
     assert first.result() == b"held"
     until(lambda: early.open() == early.kept() == 0)
     assert early.call(b"x", timeout=60) == b"at once"
@@ -234,35 +234,21 @@ def test_a_call_that_is_cancelled_before_its_request(calls: Calls) -> None:
 
 
 def test_a_call_that_is_cancelled_while_it_is_answered(calls: Calls) -> None:
-    inside, gate = threading.Event(), threading.Event()
-
-    def held(request: bytes, context: grpc.ServicerContext) -> bytes:
-        inside.set()
-        gate.wait(30)
-        return b"late"
-
-    calls.handler = held
+    calls.handler = held = Held()
     call = calls.call.future(b"x")
-    assert inside.wait(30)
+    assert held.inside.wait(30)
     call.cancel()
-    gate.set()
+    held.gate.set()
     until(lambda: calls.open() == calls.kept() == 0)
 
 
 def test_stopping_waits_for_what_is_handled(calls: Calls) -> None:
-    inside, gate = threading.Event(), threading.Event()
-
-    def held(request: bytes, context: grpc.ServicerContext) -> bytes:
-        inside.set()
-        gate.wait(30)
-        return b"done"
-
-    calls.handler = held
+    calls.handler = held = Held()
     call = calls.call.future(b"x")
-    assert inside.wait(30)
+    assert held.inside.wait(30)
     stopped = calls.server.stop(30)
-    gate.set()
-    assert call.result() == b"done"
+    held.gate.set()
+    assert call.result() == b"held"
     assert stopped.wait(30)
 
 

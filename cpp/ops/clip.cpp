@@ -199,9 +199,10 @@ void run_shrink(RunContext& ctx) {
                 if constexpr (std::is_floating_point_v<T>) {
                     return static_cast<T>(std::isnan(wide) ? wide : result);
                 } else {
-                    // Beyond the type's range: its nearest end.
+                    // Beyond the type's range: its nearest end; a bias that is NaN gives 0.
                     constexpr double low = static_cast<double>(std::numeric_limits<T>::min());
                     constexpr double high = static_cast<double>(std::numeric_limits<T>::max());
+                    if (std::isnan(result)) return T{0};
                     if (result <= low) return std::numeric_limits<T>::min();
                     if (result >= high) return std::numeric_limits<T>::max();
                     return static_cast<T>(result);

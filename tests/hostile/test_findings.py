@@ -236,3 +236,8 @@ def test_products_of_16_bits_wrap_around() -> None:
     kinds = {"x": (TensorProto.UINT16, [3]), "axis": (I64, [])}
     got = loaded([node], kinds, {"x": x, "axis": np.int64(0)}, opset=26)
     np.testing.assert_array_equal(got, np.array([65534, 4, 65528], np.uint16))
+
+
+def test_integers_shrunk_by_what_is_no_number() -> None:
+    got = answer("Shrink", {"x": np.array([-9, 0, 9])}, bias=float("nan"))
+    np.testing.assert_array_equal(got, np.zeros(3, np.int64))

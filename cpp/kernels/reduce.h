@@ -147,7 +147,7 @@ static void weighted_rows_f32(size_t rows, size_t cols, const float* w, const fl
     for (; c < cols; c += lanes) columns(Int<1>{}, c, cols - c);
 }
 
-// V vectors of columns at a time, whose sums stay in registers.
+// Eight vectors of columns at a time, whose sums stay in registers.
 static void running_sums_f32(size_t rows, size_t cols, const float* x, ptrdiff_t row_step, bool exclusive,
                              float* y) noexcept {
     typedef double f64 __attribute__((vector_size(sizeof(f32))));

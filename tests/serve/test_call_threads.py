@@ -6,6 +6,8 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 from linnet.serve._threads import CallThreads
 
 
@@ -51,3 +53,23 @@ def test_each_call_tells_once_that_it_has_ended() -> None:
         calls.append(call)
     threads.shutdown()
     assert len(told) == 2000 and set(map(id, told)) == set(map(id, calls))
+
+
+def test_a_system_without_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = CallThreads(4)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            threads.submit(int)
+    gate, ran = threading.Event(), threading.Semaphore(0)
+    threads.submit(gate.wait, 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            threads.submit(ran.release)  # wait for the one that is there
+    gate.set()
+    assert all(ran.acquire(timeout=30) for _ in range(3))
+    threads.shutdown()

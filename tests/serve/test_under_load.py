@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -17,6 +18,8 @@ import pytest
 import serving_models as models
 from linnet.serve import Client, Server
 from linnet.serve._client import _outputs, _request
+from linnet.serve._grpc import GrpcTransport, Methods
+from repository_models import until
 from server_process import INFER, GoodClient, ServerProcess
 
 MIB = 1 << 20
@@ -101,6 +104,39 @@ def test_open_streams_do_not_keep_a_server_that_is_told_to_go(tmp_path: Path) ->
                 next(stream)
             assert caught.value.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
         more.set()
+
+
+def test_a_stream_is_answered_what_it_asked_for_before_the_server_goes() -> None:
+    """It then ends with a code that sends its client elsewhere: OK would hide that nobody reads what it asks next."""
+    inside, gate, more = threading.Event(), threading.Event(), threading.Event()
+
+    def infer_oip_stream(*_: object, **__: object) -> bytes:
+        inside.set()
+        gate.wait(30)
+        return b"answer"
+
+    def requests() -> Iterator[bytes]:
+        yield b"request"
+        more.wait(30)
+
+    engine: Any = SimpleNamespace(infer_oip=None, predict_tensorflow=None, infer_oip_stream=infer_oip_stream)
+    transport = GrpcTransport(engine, Methods({}, {}))
+    port = transport.listen("127.0.0.1:0")
+    transport.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stream = channel.stream_stream(INFER.replace("ModelInfer", "ModelStreamInfer"))(requests())
+        assert inside.wait(20)
+        stop = threading.Thread(target=transport.stop, args=(30,))
+        stop.start()
+        until(lambda: transport._stopping)
+        gate.set()
+        assert next(stream) == b"answer"
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        more.set()
+        stop.join(20)
+        assert not stop.is_alive()
 
 
 def test_ten_times_more_than_it_can_take(tmp_path: Path) -> None:

@@ -133,11 +133,13 @@ class GrpcTransport:
             raise OSError(f"cannot listen on {address}: is it in use?") from error
 
     def start(self) -> None:
+        self._pool.submit(int)  # one thread is there from now on, whatever the system refuses later
         self._receiver.start()
 
     def stop(self, grace_s: float) -> None:
         """Takes no new calls, waits at most ``grace_s`` seconds for those under way, and ends. A stream ends when what
-        it asked for has been answered; one that asks for nothing at the time is cancelled."""
+        it asked for has been answered, with UNAVAILABLE: its client may ask for more elsewhere. One that asks for
+        nothing at the time is cancelled."""
         ended = self._server.stop(grace_s)
         with self._idle_lock:
             self._stopping = True
@@ -201,9 +203,11 @@ class GrpcTransport:
         """A stream's requests, until it or the transport ends."""
         while True:
             with self._idle_lock:
-                if self._stopping:
-                    return
-                self._idle.add(context)
+                stopping = self._stopping
+                if not stopping:
+                    self._idle.add(context)
+            if stopping:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the server shuts down")
             try:
                 request = next(requests, None)
             finally:

@@ -45,7 +45,8 @@ class CallThreads(futures.Executor):
     raise, and what they return is dropped, as grpcio has it.
 
     Args:
-        most: threads; they are started as they are needed, and stay.
+        most: threads; they are started as they are needed and as the system lets them be, and stay. RuntimeError if it
+            refuses the first.
     """
 
     def __init__(self, most: int) -> None:
@@ -64,8 +65,13 @@ class CallThreads(futures.Executor):
                 name = f"linnet-call-{len(self._threads)}"
                 # A daemon: a program that forgets to stop its server ends none the less (`_end` waits for calls).
                 thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                    self._threads.append(thread)
+                except RuntimeError:  # the system has no more: the call waits for one of those that are there
+                    if not self._threads:
+                        self._taken -= 1
+                        raise
         self._calls.put(call)
         return call
 

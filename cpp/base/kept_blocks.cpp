@@ -1,6 +1,7 @@
-// A few blocks of each size, for each thread.
+// A few blocks of each size.
 #include "base/kept_blocks.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -17,6 +18,10 @@ namespace linnet {
 
 void* take_kept_block(size_t) noexcept { return nullptr; }
 void keep_block(void* block, size_t) noexcept { std::free(block); }
+
+LargeBlocks::~LargeBlocks() = default;
+void* LargeBlocks::take(size_t, size_t&) noexcept { return nullptr; }
+void LargeBlocks::keep(void* block, size_t) noexcept { std::free(block); }
 
 #else
 
@@ -60,6 +65,45 @@ void keep_block(void* block, size_t bytes) noexcept {
         }
     }
     std::free(block);
+}
+
+LargeBlocks::~LargeBlocks() {
+    while (count_ > 0) std::free(blocks_[--count_].memory);
+}
+
+LargeBlocks::Block LargeBlocks::remove(size_t index) noexcept {
+    const Block block = blocks_[index];
+    std::copy(blocks_ + index + 1, blocks_ + count_, blocks_ + index);
+    --count_;
+    held_ -= block.capacity;
+    return block;
+}
+
+void* LargeBlocks::take(size_t bytes, size_t& capacity) noexcept {
+    const std::lock_guard lock(mutex_);
+    size_t best = count_;
+    for (size_t i = 0; i < count_; ++i) {
+        const size_t size = blocks_[i].capacity;
+        if (size >= bytes && size - bytes <= bytes / 4 && (best == count_ || size < blocks_[best].capacity)) best = i;
+    }
+    if (best == count_) return nullptr;
+    const Block block = remove(best);
+    capacity = block.capacity;
+    return block.memory;
+}
+
+void LargeBlocks::keep(void* block, size_t capacity) noexcept {
+    void* old[kMost + 1];  // they are freed when others may go on
+    size_t olds = 0;
+    if (capacity > most_) {
+        old[olds++] = block;
+    } else {
+        const std::lock_guard lock(mutex_);
+        while (held_ + capacity > most_ || count_ == kMost) old[olds++] = remove(0).memory;
+        blocks_[count_++] = {block, capacity};
+        held_ += capacity;
+    }
+    while (olds > 0) std::free(old[--olds]);
 }
 
 #endif

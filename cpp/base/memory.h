@@ -1,9 +1,12 @@
 // How much memory a session may hold. What is allocated for tensors is counted on the account of the thread that
 // allocates, where it has one.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+
+#include "base/kept_blocks.h"
 
 namespace linnet {
 
@@ -11,9 +14,9 @@ namespace linnet {
 class MemoryAccount : public std::enable_shared_from_this<MemoryAccount> {
   public:
     // A session's.
-    explicit MemoryAccount(int64_t limit) : limit_(limit) {}
+    explicit MemoryAccount(int64_t limit) : limit_(limit), large_(static_cast<size_t>(std::min(limit / 8, kMostKept))) {}
     // A run's: what it holds counts as its session's until close().
-    explicit MemoryAccount(std::shared_ptr<MemoryAccount> session) : session_(std::move(session)) {}
+    explicit MemoryAccount(std::shared_ptr<MemoryAccount> session) : session_(std::move(session)), large_(0) {}
 
     // Throws runtime when `bytes` more would be too many.
     void take(int64_t bytes);
@@ -24,6 +27,8 @@ class MemoryAccount : public std::enable_shared_from_this<MemoryAccount> {
     // What is still held belongs to somebody else from now on: a run's results are their caller's.
     void close() noexcept;
     int64_t used() const;
+    // Where large tensors of a run come from and go to; null for a session's account. What lies there is not counted.
+    LargeBlocks* large() noexcept { return session_ ? &session_->large_ : nullptr; }
 
     // The account of this thread; null where nothing is counted.
     static MemoryAccount* current() noexcept;
@@ -40,12 +45,14 @@ class MemoryAccount : public std::enable_shared_from_this<MemoryAccount> {
     };
 
   private:
+    static constexpr int64_t kMostKept = int64_t{64} << 20;
     void check(int64_t bytes) const;
     const int64_t limit_ = INT64_MAX;
     const std::shared_ptr<MemoryAccount> session_;
     mutable std::mutex mutex_;  // guards what follows
     int64_t used_ = 0, text_ = 0;
     bool closed_ = false;
+    LargeBlocks large_;  // of a session
 };
 
 // Memory that this process may use: the machine's, or its cgroup's where that is less.

@@ -37,6 +37,7 @@ class Counted {
     void give_text(size_t bytes) const noexcept {
         if (account_ && bytes) account_->give_text(static_cast<int64_t>(bytes));
     }
+    LargeBlocks* large() const noexcept { return account_ ? account_->large() : nullptr; }
 
   private:
     std::shared_ptr<MemoryAccount> account_;
@@ -93,17 +94,24 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     const int64_t bytes = checked_add(checked_mul(count, static_cast<int64_t>(dtype_size(dtype))), 127) & ~int64_t{63};
     const bool large = bytes >= kHugePage;
     const Counted counted(bytes + kBookkeeping);
-    void* memory = take_kept_block(static_cast<size_t>(bytes));
-    if (!memory && posix_memalign(&memory, large ? kHugePage : 64, static_cast<size_t>(bytes)) != 0) {
+    auto capacity = static_cast<size_t>(bytes);
+    LargeBlocks* const blocks = large ? counted.large() : nullptr;
+    void* memory = blocks ? blocks->take(capacity, capacity) : take_kept_block(capacity);
+    const bool made = !memory;
+    if (made && posix_memalign(&memory, large ? kHugePage : 64, capacity) != 0) {
         counted.give();
         fail(ErrorKind::invalid_argument, "no memory for a tensor of ", bytes, " bytes (", shape_text(shape), " ",
              dtype_name(dtype), ")");
     }
     // Whole huge pages only: what is left over would take another one.
-    if (large) madvise(memory, static_cast<size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);
+    if (large && made) madvise(memory, static_cast<size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);
     t.data = memory;
-    t.owner = std::shared_ptr<const void>(memory, [counted, bytes](const void* p) {
-        keep_block(const_cast<void*>(p), static_cast<size_t>(bytes));
+    t.owner = std::shared_ptr<const void>(memory, [counted, capacity](const void* p) {
+        LargeBlocks* const blocks = capacity >= kHugePage ? counted.large() : nullptr;
+        if (blocks)
+            blocks->keep(const_cast<void*>(p), capacity);
+        else
+            keep_block(const_cast<void*>(p), capacity);
         counted.give();
         give_way();
     });

@@ -9,6 +9,7 @@
 // The rows need no particular order of axes: a permuted input only permutes `axes`.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <optional>
 
 #include "graph/op.h"
@@ -204,20 +205,24 @@ std::optional<ByteScales> byte_scales(const Attributes& from, const OpDef& op) {
                       whole("y_zero"),      whole("lo"),          whole("hi")};
 }
 
-// Tables for what is known of the inputs.
-template <class Constant, class Ints>
+// Tables for what is known of the inputs: `input` gives those that are there.
 Resampler make_resampler(const Attributes& attributes, const OpDef& op, const Shape& x, const Shape& y, DType dtype,
-                         int threads, const Constant& constant, const Ints& ints) {
+                         int threads, const std::function<const Tensor*(int)>& input) {
     const ResampleMode mode = mode_of(attributes, op);
-    const Request request = read_request(attributes, op, x, nullptr, constant, ints);
+    Shape sizes;
+    const Request request = read_request(attributes, op, x, nullptr, input, [&](int i) -> const Shape* {
+        const Tensor* t = input(i);
+        if (!t) return nullptr;
+        sizes = ints_of(*t);
+        return &sizes;
+    });
     if (!request.known) fail(ErrorKind::invalid_argument, "neither scales nor sizes are given");
     Resampler resampler;
     resampler.extrapolation = mode.extrapolation;
     resampler.scales = byte_scales(attributes, op);
     std::vector<float> roi;
     if (mode.coordinates == Coordinates::tf_crop_and_resize) {
-        const Tensor* t = constant(1);
-        if (t) roi = floats_of(*t);
+        if (const Tensor* t = input(1)) roi = floats_of(*t);
         require(roi.size() == 2 * request.axes.size(), "roi has ", roi.size(), " entries, expected ",
                 2 * request.axes.size());
     }
@@ -229,10 +234,11 @@ Resampler make_resampler(const Attributes& attributes, const OpDef& op, const Sh
         AxisTable table =
             make_axis_table(mode, request.axes[i], x[axis], y[axis], request.scales[i], roi.empty() ? 0.0f : roi[i],
                             roi.empty() ? 1.0f : roi[request.axes.size() + i]);
-        if (!table.is_identity()) resampler.tables.push_back(std::move(table));
+        if (table.is_identity()) continue;
+        auto at = resampler.tables.begin();  // by axis
+        while (at != resampler.tables.end() && at->axis < table.axis) ++at;
+        resampler.tables.insert(at, std::move(table));
     }
-    std::sort(resampler.tables.begin(), resampler.tables.end(),
-              [](const AxisTable& a, const AxisTable& b) { return a.axis < b.axis; });
     resampler.prepare(dtype, x, y, threads);
     return resampler;
 }
@@ -248,15 +254,8 @@ std::shared_ptr<const void> prepare(PrepareContext& ctx) {
     for (int i : {1, at.scales, at.sizes})
         if (i >= 1 && ctx.has_input(i) && !ctx.constant(i)) constant = false;
     if (!constant) return state;
-    Shape sizes;
-    state->resampler = make_resampler(
-        ctx.attributes, *ctx.node.op, ctx.input(0).shape, ctx.output(0).shape, ctx.input(0).dtype, ctx.threads,
-        [&](int i) { return ctx.constant(i); },
-        [&](int i) -> const Shape* {
-            if (!ctx.constant(i)) return nullptr;
-            sizes = ints_of(*ctx.constant(i));
-            return &sizes;
-        });
+    state->resampler = make_resampler(ctx.attributes, *ctx.node.op, ctx.input(0).shape, ctx.output(0).shape,
+                                      ctx.input(0).dtype, ctx.threads, [&](int i) { return ctx.constant(i); });
     ctx.scratch(state->resampler->scratch_floats * sizeof(float));
     return state;
 }
@@ -266,15 +265,9 @@ void run(RunContext& ctx) {
     const Tensor& x = ctx.input(0);
     Tensor& y = ctx.output(0);
     if (state.resampler) return state.resampler->run(ctx.parallel(), x, y, reinterpret_cast<float*>(ctx.scratch()));
-    Shape sizes;
-    const Resampler resampler = make_resampler(
-        ctx.attributes, *ctx.node.op, x.shape, y.shape, x.dtype, ctx.parallel().threads,
-        [&](int i) { return ctx.has_input(i) ? &ctx.input(i) : nullptr; },
-        [&](int i) -> const Shape* {
-            if (!ctx.has_input(i)) return nullptr;
-            sizes = ints_of(ctx.input(i));
-            return &sizes;
-        });
+    const Resampler resampler =
+        make_resampler(ctx.attributes, *ctx.node.op, x.shape, y.shape, x.dtype, ctx.parallel().threads,
+                       [&](int i) { return ctx.has_input(i) ? &ctx.input(i) : nullptr; });
     std::vector<float> scratch(resampler.scratch_floats);
     resampler.run(ctx.parallel(), x, y, scratch.data());
 }

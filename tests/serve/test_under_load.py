@@ -60,7 +60,7 @@ class Burst:
 
 def test_no_call_is_lost_when_the_server_is_told_to_go(tmp_path: Path) -> None:
     path = models.heavy(tmp_path / "heavy.onnx")
-    with ServerProcess(path, "--drain", "0.5") as server:
+    with ServerProcess(path, "--drain", "2") as server:
         burst = Burst(server.grpc)
         with Client(server.grpc) as client:
             expected = client.infer("heavy", {"x": row()})["y"]

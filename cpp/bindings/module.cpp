@@ -21,7 +21,7 @@ void bind_compress(py::module_& m);       // compress.cpp
 void bind_operators(py::module_& m);      // operators.cpp
 void bind_serve(py::module_& m);          // serve.cpp
 void bind_serve_testing(py::module_& m);  // serve_testing.cpp
-void bind_plan_testing(py::module_& m);   // plan_testing.cpp
+void bind_runtime_testing(py::module_& m);  // runtime_testing.cpp
 }  // namespace linnet::bindings
 
 namespace {
@@ -237,7 +237,7 @@ PYBIND11_MODULE(_core, m) {
     bind_operators(m);
     bind_serve(m);
     bind_serve_testing(m);
-    bind_plan_testing(m);
+    bind_runtime_testing(m);
     m.def("available_cpus", &available_cpus);
     m.def(
         "isa", [] { return std::string(kernels::kernels().isa); }, "Name of the kernel table in use.");

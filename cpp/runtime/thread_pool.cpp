@@ -60,65 +60,86 @@ ThreadPool& ThreadPool::shared() {
 
 // The workers of one scope and the job they are on. Teams are never freed, so that a worker that is late finds an ended
 // job, not memory of something else.
+//
+// Each thread begins with a share of neighbouring tasks, always the same part of them, and then takes what others have
+// left: what a thread wrote in one job is likely to be what it reads in the next, and still in its cache.
 struct ThreadPool::Team {
-    // `state` holds the job's epoch (high half) and the next index (low half); a claim succeeds only for the current
-    // epoch, so a worker that is late can never touch a job that has ended.
-    alignas(64) std::atomic<uint64_t> state{0};
+    // A share: the job's epoch (high half) and the next index (low half); a claim succeeds only for the current epoch, so
+    // a worker that is late can never touch a job that has ended.
+    struct alignas(64) Share {
+        std::atomic<uint64_t> next{0};
+        std::atomic<uint32_t> end{0};
+    };
+    static constexpr size_t kMostShares = 64;
+
+    alignas(64) std::atomic<uint32_t> epoch{0};  // of the last job; changes after its shares are there
+    std::atomic<int> sleepers{0};                // waiting on `epoch`
     alignas(64) std::atomic<int64_t> finished{0};
-    alignas(64) std::atomic<int64_t> tasks{0};
+    std::atomic<uint32_t> shares_used{0};
     std::atomic<void (*)(void*, int64_t)> task{nullptr};
     std::atomic<void*> context{nullptr};
-    std::atomic<int> sleepers{0};  // waiting on `state`
+    Share shares[kMostShares];
     std::vector<Worker*> workers;  // the scope's own
 
-    void publish(uint64_t next) {
-        state.store(next);
-        if (sleepers.load() > 0) state.notify_all();
+    static constexpr uint64_t first(uint32_t epoch, uint32_t index) { return uint64_t{epoch} << 32 | index; }
+
+    void publish(uint32_t next) {
+        epoch.store(next);
+        if (sleepers.load() > 0) epoch.notify_all();
     }
-    // Ends the job: its epoch is over, and the next has no index yet.
-    uint64_t retire() {
-        const uint64_t epoch = ((state.load(std::memory_order_relaxed) >> 32) + 1) & 0xffffffffu;
-        publish((epoch << 32) | 0xffffffffu);
-        return epoch;
+    // No share of an earlier job can be claimed from any more.
+    uint32_t close() {
+        const uint32_t next = epoch.load(std::memory_order_relaxed) + 1;
+        const uint32_t used = shares_used.load(std::memory_order_relaxed);
+        for (uint32_t i = 0; i < used; ++i)
+            shares[i].next.store(first(next, UINT32_MAX), std::memory_order_release);
+        return next;
     }
-    bool claim(uint64_t epoch, int64_t& index) {
-        uint64_t now = state.load(std::memory_order_acquire);
-        while ((now >> 32) == epoch &&
-               static_cast<int64_t>(now & 0xffffffffu) < tasks.load(std::memory_order_relaxed)) {
-            if (state.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) {
-                index = static_cast<int64_t>(now & 0xffffffffu);
+    // Ends the last job.
+    void retire() { publish(close()); }
+    bool claim(Share& share, uint32_t of, uint32_t& index) {
+        uint64_t now = share.next.load(std::memory_order_acquire);
+        while ((now >> 32) == of && static_cast<uint32_t>(now) < share.end.load(std::memory_order_acquire)) {
+            if (share.next.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) {
+                index = static_cast<uint32_t>(now);
                 return true;
             }
         }
         return false;
     }
-    // Takes tasks until none is left; false if there was none.
-    bool help() {
-        const uint64_t epoch = state.load(std::memory_order_acquire) >> 32;
-        int64_t index;
-        if (!claim(epoch, index)) return false;
-        const auto what = task.load(std::memory_order_relaxed);
-        void* const with = context.load(std::memory_order_relaxed);
+    // Takes tasks until none is left, those of share `own` first; false if there was none.
+    bool help(uint32_t own) {
+        const uint32_t of = epoch.load(std::memory_order_acquire);
+        const uint32_t used = shares_used.load(std::memory_order_relaxed);
         int64_t done = 0;
-        do {
-            what(with, index);
-            ++done;
-        } while (claim(epoch, index));
-        finished.fetch_add(done, std::memory_order_acq_rel);
-        return true;
+        for (uint32_t i = 0; i < used; ++i) {
+            Share& share = shares[(own + i) % used];
+            uint32_t index = 0;
+            while (claim(share, of, index)) {
+                task.load(std::memory_order_relaxed)(context.load(std::memory_order_relaxed), index);
+                ++done;
+            }
+        }
+        if (done > 0) finished.fetch_add(done, std::memory_order_acq_rel);
+        return done > 0;
     }
     void run(int64_t count, void (*what)(void*, int64_t), void* with) {
-        // No claim can succeed between here and the publication below: the old job's indices are used up.
+        // No claim can succeed between here and the publication of shares below: those of the last job are used up.
         task.store(what, std::memory_order_relaxed);
         context.store(with, std::memory_order_relaxed);
         finished.store(0, std::memory_order_relaxed);
-        // Before the new count is visible the new epoch must not be claimable, and the old epoch never is with index >=
-        // its count; so first retire the old epoch with an index past any count.
-        const uint64_t epoch = ((state.load(std::memory_order_relaxed) >> 32) + 1) & 0xffffffffu;
-        state.store((epoch << 32) | 0xffffffffu, std::memory_order_release);
-        tasks.store(count, std::memory_order_release);
-        publish(epoch << 32);
-        help();
+        // Before the new ends are visible the new epoch must not be claimable, and the old one never is before its end:
+        // so first close the old shares with an index past any end.
+        const uint32_t next = close();
+        const auto used = static_cast<uint32_t>(
+            std::min<int64_t>({count, static_cast<int64_t>(workers.size()) + 1, int64_t{kMostShares}}));
+        shares_used.store(used, std::memory_order_release);
+        for (uint32_t i = 0; i < used; ++i) {
+            shares[i].end.store(static_cast<uint32_t>(count * (i + 1) / used), std::memory_order_release);
+            shares[i].next.store(first(next, static_cast<uint32_t>(count * i / used)), std::memory_order_release);
+        }
+        publish(next);
+        help(0);
         for (int spins = 0; finished.load(std::memory_order_acquire) < count; ++spins) {
             if (spins < kSpinsBeforeYield) pause_briefly();
             else std::this_thread::yield();
@@ -128,6 +149,7 @@ struct ThreadPool::Team {
 
 struct alignas(64) ThreadPool::Worker {
     std::atomic<Team*> team{nullptr};
+    std::atomic<uint32_t> share{0};  // the one of the team's that it begins with
     std::atomic<uint32_t> calls{0};  // changes with every call to a team; waited on between
     std::thread thread;
 };
@@ -189,6 +211,7 @@ void ThreadPool::recruit(Team*& team, int threads) {
         Worker& worker = *idle_.back();
         idle_.pop_back();
         team->workers.push_back(&worker);
+        worker.share.store(static_cast<uint32_t>(team->workers.size()), std::memory_order_relaxed);
         worker.team.store(team, std::memory_order_release);
         worker.calls.fetch_add(1);
         worker.calls.notify_one();
@@ -219,19 +242,20 @@ void ThreadPool::serve(Worker& worker) {
             worker.calls.wait(calls, std::memory_order_acquire);
             continue;
         }
+        const uint32_t own = worker.share.load(std::memory_order_relaxed);
         int spins = 0;
         while (worker.team.load(std::memory_order_acquire) == team) {
-            if (team->help()) {
+            if (team->help(own)) {
                 spins = 0;
             } else if (++spins < kSpinsBeforeYield) {
                 pause_briefly();
             } else if (spins < kSpinsBeforeYield + kYieldsBeforeSleep) {
                 std::this_thread::yield();
             } else {
-                const uint64_t state = team->state.load();
+                const uint32_t epoch = team->epoch.load();
                 team->sleepers.fetch_add(1);
-                // Whoever hands out a job or dismisses the team now sees a sleeper, or has changed the state.
-                if (worker.team.load() == team && !team->help()) team->state.wait(state);
+                // Whoever hands out a job or dismisses the team now sees a sleeper, or has changed the epoch.
+                if (worker.team.load() == team && !team->help(own)) team->epoch.wait(epoch);
                 team->sleepers.fetch_sub(1);
                 spins = 0;
             }

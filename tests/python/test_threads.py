@@ -17,6 +17,7 @@ from onnx import helper
 
 import linnet
 import small_models
+from linnet import _core
 
 
 def cnn(threads: int) -> linnet.InferenceSession:
@@ -55,6 +56,15 @@ def test_the_same_bits_for_any_number_of_threads() -> None:
     results = [cnn(threads).run(None, {"x": x})[0] for threads in (1, 2, 3, 4)]
     for other in results[1:]:
         np.testing.assert_array_equal(results[0].view(np.uint32), other.view(np.uint32))
+
+
+@pytest.mark.parametrize(("callers", "threads"), [(1, 1), (1, 2), (1, 4), (2, 3), (4, 2), (3, 70)])
+def test_each_task_is_done_once(callers: int, threads: int) -> None:
+    """By whoever comes first; more threads than tasks, and more tasks than threads."""
+    for tasks in (1, 2, 3, 17, 200):
+        jobs = _core.testing.split_work(callers, threads, tasks, 300 if threads < 10 else 30)
+        assert all(done == [1] * tasks for done, _ in jobs)
+        assert all(1 <= workers <= min(threads, tasks) for _, workers in jobs)
 
 
 def in_a_child(program: str) -> str:

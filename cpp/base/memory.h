@@ -14,7 +14,8 @@ namespace linnet {
 class MemoryAccount : public std::enable_shared_from_this<MemoryAccount> {
   public:
     // A session's.
-    explicit MemoryAccount(int64_t limit) : limit_(limit), large_(static_cast<size_t>(std::min(limit / 8, kMostKept))) {}
+    explicit MemoryAccount(int64_t limit)
+        : limit_(limit), large_(static_cast<size_t>(std::min(limit / 8, kMostKept))) {}
     // A run's: what it holds counts as its session's until close().
     explicit MemoryAccount(std::shared_ptr<MemoryAccount> session) : session_(std::move(session)), large_(0) {}
 

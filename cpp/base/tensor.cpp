@@ -108,10 +108,8 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     t.data = memory;
     t.owner = std::shared_ptr<const void>(memory, [counted, capacity](const void* p) {
         LargeBlocks* const blocks = capacity >= kHugePage ? counted.large() : nullptr;
-        if (blocks)
-            blocks->keep(const_cast<void*>(p), capacity);
-        else
-            keep_block(const_cast<void*>(p), capacity);
+        if (blocks) blocks->keep(const_cast<void*>(p), capacity);
+        else keep_block(const_cast<void*>(p), capacity);
         counted.give();
         give_way();
     });

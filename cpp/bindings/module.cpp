@@ -15,12 +15,12 @@ using namespace linnet;
 using namespace linnet::bindings;
 
 namespace linnet::bindings {
-void bind_values(py::module_& m);         // values.cpp
-void bind_inspect(py::module_& m);        // inspect.cpp
-void bind_compress(py::module_& m);       // compress.cpp
-void bind_operators(py::module_& m);      // operators.cpp
-void bind_serve(py::module_& m);          // serve.cpp
-void bind_serve_testing(py::module_& m);  // serve_testing.cpp
+void bind_values(py::module_& m);           // values.cpp
+void bind_inspect(py::module_& m);          // inspect.cpp
+void bind_compress(py::module_& m);         // compress.cpp
+void bind_operators(py::module_& m);        // operators.cpp
+void bind_serve(py::module_& m);            // serve.cpp
+void bind_serve_testing(py::module_& m);    // serve_testing.cpp
 void bind_runtime_testing(py::module_& m);  // runtime_testing.cpp
 }  // namespace linnet::bindings
 

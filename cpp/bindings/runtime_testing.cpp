@@ -16,8 +16,8 @@ namespace py = pybind11;
 
 namespace {
 
-// Jobs of `tasks` tasks, one after the other, from each of `callers` threads at a time. For each job: how often each task
-// was done, and by how many threads in all.
+// Jobs of `tasks` tasks, one after the other, from each of `callers` threads at a time. For each job: how often each
+// task was done, and by how many threads in all.
 std::vector<std::pair<std::vector<int>, size_t>> split_work(int callers, int threads, int64_t tasks, int jobs) {
     std::vector<std::pair<std::vector<int>, size_t>> found(static_cast<size_t>(callers) * static_cast<size_t>(jobs));
     std::vector<std::thread> all;
@@ -46,9 +46,10 @@ std::vector<std::pair<std::vector<int>, size_t>> split_work(int callers, int thr
 
 void bind_runtime_testing(py::module_& m) {
     py::module_ testing = m.attr("testing");
-    testing.def("split_work", &split_work, py::arg("callers"), py::arg("threads"), py::arg("tasks"), py::arg("jobs"),
-                py::call_guard<py::gil_scoped_release>(),
-                "For each of so many jobs of each caller: how often each task was done, and by how many threads in all.");
+    testing.def(
+        "split_work", &split_work, py::arg("callers"), py::arg("threads"), py::arg("tasks"), py::arg("jobs"),
+        py::call_guard<py::gil_scoped_release>(),
+        "For each of so many jobs of each caller: how often each task was done, and by how many threads in all.");
     testing.def(
         "place_lifetimes",
         [](const std::vector<std::tuple<int32_t, int32_t, int64_t>>& given) {

@@ -19,9 +19,9 @@ class Cursor {
   public:
     // Messages inside messages: a subgraph adds three levels.
     static constexpr int kMaxDepth = 100;
-    // Memory for parsed structs: so much, and so many times the file's size (while lists grow, up to three times that is
-    // held). An empty message takes two bytes in a file and some hundred here; those of real models take about ten times
-    // theirs.
+    // Memory for parsed structs: so much, and so many times the file's size (while lists grow, up to three times that
+    // is held). An empty message takes two bytes in a file and some hundred here; those of real models take about ten
+    // times theirs.
     static constexpr int64_t kMostStructBytes = int64_t{16} << 20, kMostGrowth = 20;
 
     explicit Cursor(Bytes bytes) : begin_(bytes.data()), end_(begin_ + bytes.size()), at_(begin_), root_(&own_root_) {

@@ -64,8 +64,8 @@ ThreadPool& ThreadPool::shared() {
 // Each thread begins with a share of neighbouring tasks, always the same part of them, and then takes what others have
 // left: what a thread wrote in one job is likely to be what it reads in the next, and still in its cache.
 struct ThreadPool::Team {
-    // A share: the job's epoch (high half) and the next index (low half); a claim succeeds only for the current epoch, so
-    // a worker that is late can never touch a job that has ended.
+    // A share: the job's epoch (high half) and the next index (low half); a claim succeeds only for the current epoch,
+    // so a worker that is late can never touch a job that has ended.
     struct alignas(64) Share {
         std::atomic<uint64_t> next{0};
         std::atomic<uint32_t> end{0};
@@ -91,8 +91,7 @@ struct ThreadPool::Team {
     uint32_t close() {
         const uint32_t next = epoch.load(std::memory_order_relaxed) + 1;
         const uint32_t used = shares_used.load(std::memory_order_relaxed);
-        for (uint32_t i = 0; i < used; ++i)
-            shares[i].next.store(first(next, UINT32_MAX), std::memory_order_release);
+        for (uint32_t i = 0; i < used; ++i) shares[i].next.store(first(next, UINT32_MAX), std::memory_order_release);
         return next;
     }
     // Ends the last job.

@@ -76,7 +76,8 @@ asan: $(VENV)/.tests
 # A fork of a process with threads is what ThreadSanitizer cannot follow.
 tsan: $(VENV)/.tests
 	$(call instrumented,tsan,thread,g++)
-	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=halt_on_error=1 PYTHONPATH=build/tsan \
+	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS="halt_on_error=1 suppressions=tests/tsan_suppressions.txt" \
+	  PYTHONPATH=build/tsan \
 	  $(BIN)/python -m pytest tests/serve/test_scheduler.py tests/python/test_threads.py \
 	  --deselect tests/python/test_threads.py::test_fork_after_use
 
